@@ -1,0 +1,1 @@
+"""What lasts: the window log, artifacts, checkpoints, registry, jobs and outbox."""

@@ -1,0 +1,1 @@
+"""Faust, and nothing but Faust: how runs of records reach the worker."""

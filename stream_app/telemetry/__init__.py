@@ -1,0 +1,1 @@
+"""What the running processes tell: metrics, logs and health."""

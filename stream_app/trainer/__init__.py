@@ -1,0 +1,1 @@
+"""Full retrains, each in a process of its own."""

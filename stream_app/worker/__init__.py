@@ -1,0 +1,1 @@
+"""The owner of a model: takes in records, commits windows, folds them and applies effects."""
