@@ -40,3 +40,7 @@ class NotFound(StreamAppError):  # noqa: N818
 
 class Conflict(StreamAppError):  # noqa: N818
     """What was asked for collides with what already is; nothing was changed."""
+
+
+class TooManyBadRecords(StreamAppError):  # noqa: N818
+    """Most of the newest records are bad: stop before the stream is drained into the dead letters."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from stream_app.values import (
     ControlEntry,
+    ExpiredBytes,
     FoldReport,
     Job,
     JobStatus,
@@ -38,6 +39,8 @@ class Outgoing:
     headers: tuple[tuple[str, bytes], ...] = ()
     #: None lets Kafka's default (murmur2 of the key) choose
     partition: int | None = None
+    #: milliseconds since the epoch; None: the time of sending
+    timestamp_ms: int | None = None
 
 
 class Deliver(Protocol):
@@ -226,6 +229,15 @@ class Registry(Protocol):
     def models(self) -> Sequence[Mapping[str, Any]]:
         """Return name, epoch, seq, effects_seq, champion, promotion_seq, created_at of every model."""
 
+    def expired_versions(self, model: str, *, keep: int) -> Sequence[ExpiredBytes]:
+        """Return versions whose bytes may go: not among the newest `keep`, not serving, in no open request."""
+
+    def expired_snapshots(self, model: str, *, keep: int, newer_than: float) -> Sequence[ExpiredBytes]:
+        """Return snapshots whose bytes may go: neither among the newest `keep` nor published after `newer_than`."""
+
+    def mark_deleted(self, expired: Sequence[ExpiredBytes], *, now: float) -> None:
+        """Note that these bytes were deleted; delete the bytes first, a repeat does no harm."""
+
 
 class Jobs(Protocol):
     """The leased queue of full retrains: at most one queued and one running per model."""
@@ -275,6 +287,9 @@ class Outbox(Protocol):
 
     def note(self, model: str, type_: str, value: bytes, *, now: float) -> None:
         """Add an event for `learning-events` outside of an owner's transaction (retrain started, failed …)."""
+
+    def forget_sent(self, *, before: float) -> int:
+        """Delete what was sent before that time, but never a model's current pointer; return how many."""
 
 
 class Leases(Protocol):

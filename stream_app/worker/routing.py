@@ -1,0 +1,142 @@
+"""Which model a record belongs to, and where: pure sorting of one run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from stream_app.core.records import Batch
+from stream_app.kafka.codec import Decoded, encode
+from stream_app.ports import Outgoing
+from stream_app.values import Run
+
+#: Header of a forwarded record: "incarnation/topic/partition/offset/index" of where it first was.
+ORIGIN: Final = "x-stream-app-origin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stray:
+    """A record of no model that we know."""
+
+    position: int
+    index: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """The records of one run by what is to be done with them."""
+
+    #: by model, in order: to be learned here
+    batches: Mapping[str, Batch]
+    forwards: Sequence[Outgoing]
+    strays: Sequence[Stray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Map:
+    """Where records belong."""
+
+    #: name of the ground-truth topic
+    topic: str
+    #: home partition by model
+    homes: Mapping[str, int]
+    #: model fed by each ingest topic
+    ingest: Mapping[str, str]
+
+    def route(self, run: Run, decoded: Decoded) -> Routed:
+        """Sort the records of a run."""
+        models = self._models(run, decoded)
+        if len(set(models)) == 1 and self._is_home(run, models[0]):
+            return Routed(batches={models[0]: _batch(run, decoded, None)}, forwards=(), strays=())
+        groups: dict[str, list[int]] = {}
+        for i, model in enumerate(models):
+            groups.setdefault(model, []).append(i)
+        here = {m: at for m, at in groups.items() if self._is_home(run, m)}
+        known = sorted(i for m, at in groups.items() if m in self.homes and m not in here for i in at)
+        strange = sorted(i for m, at in groups.items() if m not in self.homes for i in at)
+        return Routed(
+            batches={m: _batch(run, decoded, at) for m, at in here.items()},
+            forwards=[self._forward(run, decoded, i, models[i]) for i in known],
+            strays=[_stray(decoded, i, models[i]) for i in strange],
+        )
+
+    def _is_home(self, run: Run, model: str) -> bool:
+        return run.partition.topic == self.topic and self.homes.get(model) == run.partition.number
+
+    def _models(self, run: Run, decoded: Decoded) -> Sequence[str]:
+        """Return the model that each record names: the ingest topic's, its own field, or the message key."""
+        fed = self.ingest.get(run.partition.topic)
+        if fed is not None:
+            return [fed] * len(decoded.records)
+        named = [record.get("model") for record in decoded.records]
+        if not any(named) and len(set(run.keys)) == 1:
+            return [_text(run.keys[0])] * len(named)
+        keys = [_text(run.keys[position]) for position in decoded.positions]
+        return [name if isinstance(name, str) else key for name, key in zip(named, keys, strict=True)]
+
+    def _forward(self, run: Run, decoded: Decoded, i: int, model: str) -> Outgoing:
+        """Return the record as it goes to its model's home, with its origin unless it carries one already.
+
+        The first origin stays: a record forwarded twice would otherwise look new to its model.
+        """
+        position, index = decoded.positions[i], decoded.indexes[i]
+        place = run.partition
+        here = f"{place.incarnation}/{place.topic}/{place.number}/{run.offsets[position]}/{index}"
+        theirs = tuple(run.headers[position])
+        origin = () if _header(theirs, ORIGIN) else ((ORIGIN, here.encode()),)
+        value = run.values[position] if _is_alone(run, position) else encode(decoded.records[i])
+        return Outgoing(
+            topic=self.topic,
+            key=model.encode(),
+            value=value,
+            headers=(*theirs, *origin),
+            partition=self.homes[model],
+            timestamp_ms=run.timestamps_ms[position],
+        )
+
+
+def _batch(run: Run, decoded: Decoded, chosen: Sequence[int] | None) -> Batch:
+    positions = np.array(decoded.positions, dtype=np.int64)
+    batch = Batch(
+        partition=run.partition,
+        records=decoded.records,
+        offsets=np.array(run.offsets, dtype=np.int64)[positions],
+        indexes=np.array(decoded.indexes, dtype=np.int64),
+        timestamps_ms=np.array(run.timestamps_ms, dtype=np.int64)[positions],
+        origins=_origins(run, decoded),
+    )
+    return batch if chosen is None else batch.take(chosen)
+
+
+def _origins(run: Run, decoded: Decoded) -> Sequence[str | None] | None:
+    if not any(run.headers):
+        return None
+    found = [_origin(headers) for headers in run.headers]
+    return [found[position] for position in decoded.positions] if any(found) else None
+
+
+def _origin(headers: Sequence[tuple[str, bytes]]) -> str | None:
+    """Return a well-formed origin, None for anything else: a forged one must not stop the worker."""
+    text = _text(_header(headers, ORIGIN))
+    parts = text.rsplit("/", 2)
+    return text if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit() else None  # noqa: PLR2004
+
+
+def _header(headers: Sequence[tuple[str, bytes]], name: str) -> bytes | None:
+    return next((value for n, value in headers if n == name), None)
+
+
+def _is_alone(run: Run, position: int) -> bool:
+    value = run.values[position]
+    return value is not None and value.lstrip()[:1] == b"{"
+
+
+def _stray(decoded: Decoded, i: int, model: str) -> Stray:
+    detail = f"model {model[:64]!r} is not in the settings" if model else "neither key nor field 'model' names a model"
+    return Stray(position=decoded.positions[i], index=decoded.indexes[i], detail=detail)
+
+
+def _text(key: bytes | None) -> str:
+    return "" if key is None else key.decode("utf-8", "replace")
