@@ -298,6 +298,18 @@ class Version:
     created_at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpiredBytes:
+    """Stored bytes that retention lets go; the row that describes them stays."""
+
+    model: str
+    #: "3" or "1.57"
+    version: str
+    #: publication of a snapshot; None for a version
+    promotion_seq: int | None
+    artifact: StoredArtifact
+
+
 class JobStatus(StrEnum):
     """Where a retrain job stands; a rejected one ended well, but its candidate does not serve."""
 

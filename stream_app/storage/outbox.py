@@ -1,0 +1,73 @@
+"""Messages owed to Kafka: written in the transaction that makes them true, sent later by the relay."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Engine, RowMapping, Select, delete, func, select, update
+
+from stream_app.ports import OutboxMessage
+from stream_app.storage.tables import outbox
+
+_COLUMNS = [outbox.c[name] for name in ("id", "model", "event_id", "type", "topic", "key", "value", "created_at")]
+
+
+class SqlOutbox:
+    """`ports.Outbox` over the table."""
+
+    def __init__(self, engine: Engine, *, learning_events: str) -> None:
+        """`learning_events` is the topic of noted events."""
+        self._engine = engine
+        self._learning_events = learning_events
+
+    def unsent(self, *, limit: int = 1000) -> Sequence[OutboxMessage]:
+        """Return what was not yet sent, oldest first."""
+        query = select(*_COLUMNS).where(outbox.c.sent_at.is_(None)).order_by(outbox.c.id).limit(limit)
+        return self._read(query)
+
+    def mark_sent(self, ids: Sequence[int], *, now: float) -> None:
+        """Note that these were acknowledged by the broker."""
+        with self._engine.begin() as connection:
+            connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(sent_at=now))
+
+    def pointers(self) -> Sequence[OutboxMessage]:
+        """Return the current model-updated message of every model, to be asserted again by a new relay."""
+        return self._read(select(*_COLUMNS).where(outbox.c.id.in_(_pointer_ids())).order_by(outbox.c.id))
+
+    def note(self, model: str, type_: str, value: bytes, *, now: float) -> None:
+        """Add an event for `learning-events` outside of an owner's transaction (retrain started, failed …)."""
+        row = {
+            "model": model,
+            "event_id": f"{model}:{uuid4().hex}",
+            "type": type_,
+            "topic": self._learning_events,
+            "key": model.encode(),
+            "value": value,
+            "created_at": now,
+        }
+        with self._engine.begin() as connection:
+            connection.execute(outbox.insert().values(row))
+
+    def forget_sent(self, *, before: float) -> int:
+        """Delete what was sent before that time, but never a model's current pointer; return how many."""
+        query = delete(outbox).where(outbox.c.sent_at < before, outbox.c.id.not_in(_pointer_ids()))
+        with self._engine.begin() as connection:
+            return connection.execute(query).rowcount
+
+    def _read(self, query: Select[Any]) -> list[OutboxMessage]:
+        with self._engine.connect() as connection:
+            return [_message(row) for row in connection.execute(query).mappings()]
+
+
+def _pointer_ids() -> Select[tuple[int]]:
+    # The greatest promotion_seq, not the greatest id: that is what subscribers compare.
+    newest = (
+        select(outbox.c.model, func.max(outbox.c.promotion_seq).label("newest")).group_by(outbox.c.model).subquery()
+    )
+    return select(outbox.c.id).join(
+        newest, (outbox.c.model == newest.c.model) & (outbox.c.promotion_seq == newest.c.newest)
+    )
+
+
+def _message(row: RowMapping) -> OutboxMessage:
+    return OutboxMessage(**dict(row) | {"key": bytes(row["key"]), "value": bytes(row["value"])})
