@@ -1,31 +1,57 @@
 """One frozen tree of settings; each key with its default, its unit in the name and a word on it."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from stream_app.messages import NAME_PATTERN
 from stream_app.values import Task
 
+#: Classes of a binary model.
+BINARY_CLASSES: Final = 2
+
 ModelName = Annotated[str, Field(pattern=NAME_PATTERN)]
+#: What Kafka accepts as the name of a topic.
+TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
 
 class Section(BaseModel):
     """Base of every section: frozen, an unknown key is an error that names it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_by_name(cls, values: object) -> object:
+        """Take "none" for null where null is possible: neither TOML nor a variable can say it otherwise."""
+        if not isinstance(values, Mapping):
+            return values
+        return {key: None if value == "none" and cls._may_be_none(key) else value for key, value in values.items()}
+
+    @classmethod
+    def _may_be_none(cls, key: str) -> bool:
+        return key in cls.model_fields and NoneType in get_args(cls.model_fields[key].annotation)
 
 
 class TopicSettings(Section):
     """Names of the topics."""
 
-    ground_truth: str = Field("ground-truth", description="labelled records, the only input of the learners")
-    model_updated: str = Field("model-updated", description="compacted; what to serve now")
-    learning_events: str = Field("learning-events", description="drift, retrains, promotions, loads")
-    dead_letter_suffix: str = Field(".dlq", description="appended to a topic's name for its dead letters")
+    ground_truth: TopicName = Field("ground-truth", description="labelled records, the only input of the learners")
+    model_updated: TopicName = Field("model-updated", description="compacted; what to serve now")
+    learning_events: TopicName = Field("learning-events", description="drift, retrains, promotions, loads")
+    dead_letter_suffix: TopicName = Field(".dlq", description="appended to a topic's name for its dead letters")
     partitions: int = Field(4, ge=1, description="of topics that we create")
     replication_factor: int = Field(1, ge=1, description="of topics that we create")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = (self.ground_truth, self.model_updated, self.learning_events)
+        if len(set(names)) < len(names):
+            raise ValueError(f"ground_truth, model_updated and learning_events to be three topics, not {names}")
+        return self
 
 
 class KafkaSettings(Section):
@@ -42,12 +68,27 @@ class KafkaSettings(Section):
     )
     max_message_bytes: int = Field(1_048_576, ge=1, description="larger messages are dead-lettered unparsed")
     topics: TopicSettings = TopicSettings()
-    ingest: dict[str, ModelName] = Field(
+    ingest: dict[TopicName, ModelName] = Field(
         default_factory=dict, description="topics of producers we do not control, and the model they feed"
     )
     extra: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="any librdkafka option, e.g. security.protocol, sasl.password"
     )
+
+    @field_validator("extra", mode="before")
+    @classmethod
+    def _dotted_names(cls, extra: object) -> object:
+        """Spell options with dots, as librdkafka does: the name of a variable can only hold underscores."""
+        return {key.replace("_", "."): value for key, value in extra.items()} if isinstance(extra, Mapping) else extra
+
+    @model_validator(mode="after")
+    def _requests_outlast_sessions(self) -> Self:
+        if self.request_timeout_s < self.session_timeout_s:
+            raise ValueError(
+                f"request_timeout_s ({self.request_timeout_s:g}) to be at least session_timeout_s "
+                f"({self.session_timeout_s:g}); Faust refuses anything else"
+            )
+        return self
 
 
 class StorageSettings(Section):
@@ -56,9 +97,13 @@ class StorageSettings(Section):
     root: Path = Field(Path(".stream_app"), description="folder of window files, checkpoints, keys, database")
     url: SecretStr | None = Field(None, description="SQLAlchemy URL; default: SQLite below the root")
     artifacts: str | None = Field(None, description="fsspec URL of the artifact store; default: below the root")
-    signing_key: SecretStr | None = Field(None, description="PEM of the Ed25519 private key; default: made below the root")
+    signing_key: SecretStr | None = Field(
+        None, description="PEM of the Ed25519 private key; default: made below the root"
+    )
     verify_key: str | None = Field(None, description="PEM of the public key, for hosts that only subscribe")
-    checkpoint_key: SecretStr | None = Field(None, description="hex HMAC key of checkpoints; default: made below the root")
+    checkpoint_key: SecretStr | None = Field(
+        None, description="hex HMAC key of checkpoints; default: made below the root"
+    )
     keep_versions: int = Field(5, ge=1, description="newest versions whose bytes are kept, beside those in use")
     keep_snapshots: int = Field(100, ge=1, description="newest snapshots kept; never fewer than an hour's")
     keep_checkpoints: int = Field(5, ge=2, description="newest checkpoints kept, beside pinned ones")
@@ -73,7 +118,9 @@ class WindowSettings(Section):
     max_rows: int = Field(20_000, ge=1, description="rows; a message is never split")
     max_age_s: float = Field(0.25, gt=0, description="after its first record")
     inline_bytes: int = Field(65_536, ge=0, description="smaller windows travel inside the transaction")
-    progress_records: int = Field(100_000, ge=1, description="records of others on the partition until a header-only window")
+    progress_records: int = Field(
+        100_000, ge=1, description="records of others on the partition until a header-only window"
+    )
     progress_s: float = Field(60, gt=0, description="or so long")
     checkpoint_windows: int = Field(50, ge=1, description="windows between two checkpoints")
     checkpoint_rows: int = Field(200_000, ge=1, description="or so many rows")
@@ -86,14 +133,30 @@ class FeatureSettings(Section):
     low: float | None = Field(None, description="smallest value accepted")
     high: float | None = Field(None, description="largest value accepted")
     required: bool = Field(True, description="whether null or absent is an error; else it is an explicit missing value")
-    values: tuple[str, ...] | None = Field(None, description="the only categories accepted; default: any, up to the cap")
+    values: tuple[str, ...] | None = Field(
+        None, description="the only categories accepted; default: any, up to the cap"
+    )
+
+    @model_validator(mode="after")
+    def _limits_fit_the_type(self) -> Self:
+        if self.type == "category" and (self.low is not None or self.high is not None):
+            raise ValueError("low and high only for a number")
+        if self.type == "number" and self.values is not None:
+            raise ValueError("values only for a category")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low ({self.low:g}) not above high ({self.high:g})")
+        return self
 
 
 class LearnerSettings(Section):
     """The online learner: a River estimator behind the schema's preprocessing."""
 
-    name: str | None = Field(None, description="dotted River name, e.g. linear_model.LogisticRegression; default by task")
-    params: dict[str, Any] = Field(default_factory=dict, description="keyword arguments; {'class': 'optim.SGD', …} builds an object")
+    name: str | None = Field(
+        None, description="dotted River name, e.g. linear_model.LogisticRegression; default by task"
+    )
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="keyword arguments; {'class': 'optim.SGD', …} builds an object"
+    )
     scale: bool = Field(True, description="standardise numbers as they come")
     encode: Literal["one_hot", "ordinal"] = Field("one_hot", description="how categories reach the learner")
     adapter: Literal["auto", "river", "compiled"] = Field("auto", description="auto: compiled where it applies")
@@ -161,16 +224,38 @@ class ModelSettings(Section):
     extra_features: Literal["ignore", "reject"] = Field("ignore", description="fields that the schema does not name")
     metric: str | None = Field(None, description="what the gate compares; default by task")
     seed: int = Field(1, description="of everything random")
-    on_change: Literal["stop", "continue", "refold"] = Field("stop", description="what to do when the fold digest changed")
+    on_change: Literal["stop", "continue", "refold"] = Field(
+        "stop", description="what to do when the fold digest changed"
+    )
     dedupe_horizon: int = Field(100_000, ge=1, description="ids remembered at least")
     lateness_s: float | None = Field(None, gt=0, description="older records are kept but not learned online")
-    max_skew_s: float = Field(86_400, gt=0, description="records dated further after their Kafka timestamp are dead-lettered")
+    max_skew_s: float = Field(
+        86_400, gt=0, description="records dated further after their Kafka timestamp are dead-lettered"
+    )
     window: WindowSettings = WindowSettings()
     online: LearnerSettings = LearnerSettings()
     drift: DriftSettings = DriftSettings()
     retrain: RetrainSettings = RetrainSettings()
     publish: PublishSettings = PublishSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
+
+    @model_validator(mode="after")
+    def _target_is_no_feature(self) -> Self:
+        if self.target in self.features:
+            raise ValueError(f"the target {self.target!r} not among the features: a model would learn its own answer")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_fit_the_task(self) -> Self:
+        if self.classes is None:
+            return self
+        if self.task is Task.REGRESSION:
+            raise ValueError("no classes for a regression")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes that differ, not {self.classes!r}")
+        if self.task is Task.BINARY and len(self.classes) != BINARY_CLASSES:
+            raise ValueError(f"two classes, negative then positive, not {len(self.classes)}")
+        return self
 
 
 class HttpSettings(Section):

@@ -1,0 +1,39 @@
+"""The program `stream-app`: finding the command, and turning errors into exit codes."""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from stream_app.cli.commands import COMMANDS
+from stream_app.cli.exits import exit_code
+from stream_app.errors import StreamAppError
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command that the arguments name (default: the process's own) and leave with its exit code."""
+    chosen = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        program(chosen).main(args=chosen, prog_name="stream-app")
+    except StreamAppError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(exit_code(error))
+    sys.exit(0)
+
+
+def program(arguments: Sequence[str]) -> TyperGroup:
+    """Return the root command; of its commands only the one that the arguments name is loaded."""
+    named = next((argument for argument in arguments if not argument.startswith("-")), None)
+    root = TyperGroup(
+        name="stream-app",
+        help="Continuous learning on Kafka.",
+        epilog="Example: stream-app init --from data.csv --target label",
+        no_args_is_help=True,
+    )
+    for name, command in COMMANDS.items():
+        loaded = get_command(command.load()) if name == named else TyperCommand(name, help=command.summary)
+        root.add_command(loaded, name)
+    return root

@@ -1,0 +1,35 @@
+"""Options that commands share, so that they are spelled and explained the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from stream_app import configuration
+from stream_app.settings import Settings
+
+ConfigFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="Settings file; default: stream_app.toml, if it is here."),
+]
+Overrides: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set one key, e.g. kafka.group_id=x; may be repeated."),
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+def pairs(overrides: list[str] | None) -> dict[str, str]:
+    """Return the `--set` options as a mapping; raises a usage error for one without `=`."""
+    result = {}
+    for text in overrides or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{text!r}: expected KEY=VALUE", param_hint="--set")
+        result[key.strip()] = value
+    return result
+
+
+def load(config: Path | None, overrides: list[str] | None) -> Settings:
+    """Return the settings that a command's shared options ask for."""
+    return configuration.load(config, pairs(overrides))

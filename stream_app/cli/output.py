@@ -1,0 +1,37 @@
+"""What commands print: data on standard output, as JSON or for people."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 - whatever orjson can write
+    """Print one JSON document."""
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
+
+
+def print_rows(rows: Sequence[Mapping[str, object]]) -> None:
+    """Print mappings with the same keys as a table; nothing for no rows."""
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in rows[0]:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console(soft_wrap=True).print(table)
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    """Print one `name: value` a line."""
+    for name, value in fields.items():
+        typer.echo(f"{name}: {value}")
+
+
+def note(text: str) -> None:
+    """Tell people something that is no data."""
+    typer.echo(text, err=True)
