@@ -23,15 +23,12 @@ from stream_app.layers import (
     merged,
     plain,
 )
+from stream_app.redaction import REDACTED, is_secret_name, without_credentials
 from stream_app.settings import Settings
 
 #: Read from the working folder when no file is named.
 DEFAULT_FILE: Final = Path("stream_app.toml")
 DOTENV: Final = Path(".env")
-REDACTED: Final = "**********"
-
-_SECRET_NAME = re.compile(r"password|secret|token|passphrase|jaas|oauth|\.pem$|_key$", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 #: What was expected, by pydantic's type of error; the words in braces are pydantic's context.
 _EXPECTED: Final[Mapping[str, str]] = {
@@ -185,11 +182,11 @@ def _expected(details: ErrorDetails) -> str:
 
 
 def _shown(key: Key, value: object) -> str:
-    return REDACTED if _is_secret(key) or isinstance(value, SecretStr) else _CREDENTIALS.sub("***", repr(value))
+    return REDACTED if _is_secret(key) or isinstance(value, SecretStr) else without_credentials(repr(value))
 
 
 def _is_secret(key: Key) -> bool:
-    return bool(_SECRET_NAME.search(key[-1])) or _annotation(key) is SecretStr
+    return is_secret_name(key[-1]) or _annotation(key) is SecretStr
 
 
 def _annotation(key: Key) -> object:
@@ -239,4 +236,4 @@ def _redacted(key: Key, value: object) -> object:
         return [_redacted(key, inner) for inner in value]
     if not isinstance(value, str):
         return value
-    return REDACTED if _is_secret(key) else _CREDENTIALS.sub("***", value)
+    return REDACTED if _is_secret(key) else without_credentials(value)

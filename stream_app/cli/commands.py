@@ -27,6 +27,7 @@ class Command:
 
 #: By name, in the order of `stream-app --help`.
 COMMANDS: Final = {
+    "init": Command("starting", "Write a starter settings file from a data file."),
     "config": Command("config", "Show the settings in force, or check them."),
     "version": Command("version", "Print the version."),
 }

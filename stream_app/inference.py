@@ -1,0 +1,182 @@
+"""The schema that a data file suggests: which columns are features, of which type, and what the target asks for.
+
+The rules, in the order in which they are tried:
+
+- **task**: two distinct labels make a binary task; text, booleans and whole numbers of at most 20 distinct
+  values a multiclass one; any other numbers a regression.
+- **feature**: numbers are numbers, text and booleans are categories. A column is required when no row lacks it.
+- **left out**: dates and nested values; text that differs in every row, which names the row instead of
+  describing it; text longer than a category may be; numbers beyond what learners accept.
+- **bounds**: none. What a file happened to hold is no limit; the range seen is shown for the reader to decide.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import pandas as pd
+from pandas.api import types
+
+from stream_app.core.schema import LARGEST, LONGEST_CATEGORY
+from stream_app.datafiles import read
+from stream_app.errors import Misconfigured
+from stream_app.settings import BINARY_CLASSES, FeatureSettings, ModelSettings, Settings
+from stream_app.values import Task
+
+#: Whole numbers with more distinct values are quantities, not classes.
+MOST_NUMBERED_CLASSES: Final = 20
+#: More classes than this are names or free text.
+MOST_CLASSES: Final = 1_000
+#: Fewer rows cannot show that a text column names the row.
+LEAST_NAMED_ROWS: Final = 20
+#: Rows beyond these are not looked at, so that a file of any size fits into memory.
+MOST_ROWS: Final = 1_000_000
+
+Class: TypeAlias = bool | int | str
+Series: TypeAlias = "pd.Series[Any]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """What became of one column."""
+
+    name: str
+    #: None when it was left out
+    feature: FeatureSettings | None
+    #: what was seen, or why it was left out
+    remark: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inferred:
+    """What a file says about a model."""
+
+    task: Task
+    target: str
+    #: () for a regression
+    classes: tuple[Class, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def features(self) -> dict[str, FeatureSettings]:
+        """The schema, in the order of the file."""
+        return {column.name: column.feature for column in self.columns if column.feature is not None}
+
+
+def infer(path: Path, target: str, task: Task | None = None) -> Inferred:
+    """Return the schema that the file suggests; `task` overrules the rule for it.
+
+    Raises Misconfigured when the file cannot be read, lacks the target, or its labels do not fit the task.
+    """
+    frame = read(path, most_rows=MOST_ROWS)
+    if target not in frame.columns:
+        raise Misconfigured(f"{path}: no column {target!r}; expected one of {', '.join(map(str, frame.columns))}")
+    labels = frame[target].dropna()
+    task = task or _task(labels)
+    columns = tuple(_column(str(name), frame[name]) for name in frame.columns if name != target)
+    if not any(column.feature for column in columns):
+        raise Misconfigured(f"{path}: no column beside {target!r} can be a feature")
+    try:
+        classes = () if task is Task.REGRESSION else _classes(labels, task)
+        _check_numbers(labels, task)
+    except ValueError as error:
+        raise Misconfigured(f"{path}: column {target!r}: {error}") from error
+    return Inferred(task=task, target=target, classes=classes, columns=columns)
+
+
+def resolve(model: ModelSettings) -> ModelSettings:
+    """Return the model with features and classes filled in from its data file, where it does not give them.
+
+    Raises Misconfigured when something is missing and there is no data file to take it from.
+    """
+    lacks_classes = model.classes is None and model.task is not Task.REGRESSION
+    if model.features and not lacks_classes:
+        return model
+    if model.data is None:
+        missing = "classes" if model.features else "features"
+        raise Misconfigured(f"{missing}: expected them to be set, or data to name a file to infer them from")
+    inferred = infer(model.data, model.target, model.task)
+    classes = inferred.classes if lacks_classes else model.classes
+    return model.model_copy(update={"features": model.features or inferred.features, "classes": classes})
+
+
+def unresolved(settings: Settings) -> list[str]:
+    """Return what keeps models from being resolved, one sentence each."""
+    return [mistake for name, model in settings.models.items() for mistake in _mistake(name, model)]
+
+
+def _mistake(name: str, model: ModelSettings) -> list[str]:
+    try:
+        resolve(model)
+    except Misconfigured as error:
+        return [f"models.{name}: {error}"]
+    return []
+
+
+def _task(labels: Series) -> Task:
+    distinct = labels.nunique()
+    if distinct == BINARY_CLASSES and (not types.is_float_dtype(labels) or _are_whole(labels)):
+        return Task.BINARY
+    if not types.is_numeric_dtype(labels) or types.is_bool_dtype(labels):
+        return Task.MULTICLASS
+    return Task.MULTICLASS if distinct <= MOST_NUMBERED_CLASSES and _are_whole(labels) else Task.REGRESSION
+
+
+def _are_whole(numbers: Series) -> bool:
+    return bool((numbers % 1 == 0).all())
+
+
+def _classes(labels: Series, task: Task) -> tuple[Class, ...]:
+    """Return the labels in rising order, so that of two numbers or words the greater is the positive one."""
+    if types.is_float_dtype(labels) and not _are_whole(labels):
+        raise ValueError("expected whole numbers, text or booleans as classes, got fractions")
+    distinct = [_class(label) for label in labels.unique()]
+    if len({type(label) for label in distinct}) > 1:
+        raise ValueError(f"expected classes of one type, got {distinct[:10]}")
+    if len(distinct) < BINARY_CLASSES:
+        raise ValueError(f"expected at least two classes, got {distinct}")
+    if task is Task.BINARY and len(distinct) != BINARY_CLASSES:
+        raise ValueError(f"expected two classes for a binary task, got {len(distinct)}")
+    if len(distinct) > MOST_CLASSES:
+        raise ValueError(f"expected at most {MOST_CLASSES} classes, got {len(distinct)}")
+    return tuple(sorted(distinct))
+
+
+def _class(label: Any) -> Class:  # noqa: ANN401 - whatever a cell holds
+    if isinstance(label, str):
+        return label
+    return bool(label) if types.is_bool(label) else int(label)
+
+
+def _check_numbers(labels: Series, task: Task) -> None:
+    if task is Task.REGRESSION and (not types.is_numeric_dtype(labels) or types.is_bool_dtype(labels)):
+        raise ValueError("expected numbers for a regression")
+
+
+def _column(name: str, values: Series) -> Column:
+    known = values.dropna()
+    if known.empty:
+        return Column(name=name, feature=None, remark="left out: no row has a value")
+    if types.is_numeric_dtype(known) and not types.is_bool_dtype(known):
+        return _number(name, known, required=len(known) == len(values))
+    if not known.map(lambda value: isinstance(value, str | bool)).all():
+        return Column(name=name, feature=None, remark="left out: neither numbers nor categories")
+    return _category(name, known.astype(str), required=len(known) == len(values))
+
+
+def _number(name: str, known: Series, *, required: bool) -> Column:
+    low, high = known.min(), known.max()
+    if max(-low, high) > LARGEST:
+        return Column(name=name, feature=None, remark=f"left out: numbers beyond {LARGEST:g} are not accepted")
+    feature = FeatureSettings(type="number", required=required)
+    return Column(name=name, feature=feature, remark=f"{low:g} to {high:g}")
+
+
+def _category(name: str, known: Series, *, required: bool) -> Column:
+    distinct = known.nunique()
+    if known.str.len().max() > LONGEST_CATEGORY:
+        return Column(name=name, feature=None, remark=f"left out: text longer than {LONGEST_CATEGORY} characters")
+    if distinct == len(known) >= LEAST_NAMED_ROWS:
+        return Column(name=name, feature=None, remark="left out: differs in every row, so it names the row")
+    feature = FeatureSettings(type="category", required=required)
+    return Column(name=name, feature=feature, remark=f"{distinct} categories")
