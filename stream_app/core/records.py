@@ -63,6 +63,9 @@ class Rejected:
 
     #: position in the batch
     position: int
+    #: Kafka offset and index inside the message
+    offset: int
+    index: int
     error: InvalidRecord
 
 
@@ -94,7 +97,7 @@ def _rejections(schema: Schema, times: TimePolicy, batch: Batch) -> Iterator[Rej
         try:
             _rows(schema, times, batch.take([i]), _columns(schema, [record]))
         except InvalidRecord as error:
-            yield Rejected(position=i, error=error)
+            yield Rejected(position=i, offset=int(batch.offsets[i]), index=int(batch.indexes[i]), error=error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

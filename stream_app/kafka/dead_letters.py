@@ -35,7 +35,7 @@ class Grave:
     max_message_bytes: int
 
 
-def dead_letter(  # noqa: PLR0913 - a dead letter tells all of it
+def dead_letter(
     grave: Grave, run: Run, position: int, *, index: int | None, reason: str, error: BaseException | str, now: float
 ) -> Outgoing:
     """Return the dead letter of one message, or of one element of it when `index` is given."""

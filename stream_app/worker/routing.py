@@ -30,7 +30,8 @@ class Routed:
 
     #: by model, in order: to be learned here
     batches: Mapping[str, Batch]
-    forwards: Sequence[Outgoing]
+    #: (position in the run, message) of records whose home is elsewhere
+    forwards: Sequence[tuple[int, Outgoing]]
     strays: Sequence[Stray]
 
 
@@ -58,7 +59,7 @@ class Map:
         strange = sorted(i for m, at in groups.items() if m not in self.homes for i in at)
         return Routed(
             batches={m: _batch(run, decoded, at) for m, at in here.items()},
-            forwards=[self._forward(run, decoded, i, models[i]) for i in known],
+            forwards=[(decoded.positions[i], self._forward(run, decoded, i, models[i])) for i in known],
             strays=[_stray(decoded, i, models[i]) for i in strange],
         )
 
@@ -86,7 +87,7 @@ class Map:
         here = f"{place.incarnation}/{place.topic}/{place.number}/{run.offsets[position]}/{index}"
         theirs = tuple(run.headers[position])
         origin = () if _header(theirs, ORIGIN) else ((ORIGIN, here.encode()),)
-        value = run.values[position] if _is_alone(run, position) else encode(decoded.records[i])
+        value = run.values[position] if is_alone(run, position) else encode(decoded.records[i])
         return Outgoing(
             topic=self.topic,
             key=model.encode(),
@@ -128,7 +129,8 @@ def _header(headers: Sequence[tuple[str, bytes]], name: str) -> bytes | None:
     return next((value for n, value in headers if n == name), None)
 
 
-def _is_alone(run: Run, position: int) -> bool:
+def is_alone(run: Run, position: int) -> bool:
+    """Return whether the message is one record and not an array of them."""
     value = run.values[position]
     return value is not None and value.lstrip()[:1] == b"{"
 
