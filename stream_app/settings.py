@@ -81,6 +81,14 @@ class KafkaSettings(Section):
         """Spell options with dots, as librdkafka does: the name of a variable can only hold underscores."""
         return {key.replace("_", "."): value for key, value in extra.items()} if isinstance(extra, Mapping) else extra
 
+    @property
+    def topic_names(self) -> tuple[str, ...]:
+        """Every topic that we read or write, with the dead-letter topic of each one that is read."""
+        names = self.topics
+        read = (names.ground_truth, *self.ingest)
+        dead = (topic + names.dead_letter_suffix for topic in read)
+        return (*read, names.model_updated, names.learning_events, *dead)
+
     @model_validator(mode="after")
     def _requests_outlast_sessions(self) -> Self:
         if self.request_timeout_s < self.session_timeout_s:

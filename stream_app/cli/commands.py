@@ -29,5 +29,7 @@ class Command:
 COMMANDS: Final = {
     "init": Command("starting", "Write a starter settings file from a data file."),
     "config": Command("config", "Show the settings in force, or check them."),
+    "topics": Command("topics", "Create the topics, or list them."),
+    "produce": Command("producing", "Send the rows of a file as labelled records."),
     "version": Command("version", "Print the version."),
 }

@@ -6,7 +6,8 @@ from typing import Annotated, TypeAlias
 import typer
 
 from stream_app import configuration
-from stream_app.settings import Settings
+from stream_app.errors import NotFound
+from stream_app.settings import ModelSettings, Settings
 
 ConfigFile: TypeAlias = Annotated[
     Path | None,
@@ -33,3 +34,12 @@ def pairs(overrides: list[str] | None) -> dict[str, str]:
 def load(config: Path | None, overrides: list[str] | None) -> Settings:
     """Return the settings that a command's shared options ask for."""
     return configuration.load(config, pairs(overrides))
+
+
+def model_of(settings: Settings, name: str) -> ModelSettings:
+    """Return the model of that name; raises NotFound, which says which there are."""
+    if name not in settings.models:
+        raise NotFound(
+            f"no model {name!r} in the settings; expected one of: {', '.join(settings.models) or 'none yet'}"
+        )
+    return settings.models[name]
