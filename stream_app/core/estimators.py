@@ -37,8 +37,8 @@ def build_estimator(shape: Shape, learner: LearnerSettings, seed: int) -> Estima
     name = learner.name or DEFAULTS[shape.task]
     built = _seeded(_build(name, _with_inner_default(name, learner), seed, key="online"), seed)
     _check_task(built, shape.task, name)
-    for where in _unseeded(built, "online.params"):
-        raise Misconfigured(f"{where}: is random and takes no seed from us; expected a seed, so that a refold is equal")
+    for part in _unseeded(built):
+        raise Misconfigured(f"online.params: the {part} in it has no seed; expected one, so that a refold is equal")
     return built
 
 
@@ -131,20 +131,18 @@ def _seeded(built: Estimator, seed: int) -> Estimator:
     """Return the same with seeds in the parts that River itself put in as defaults, e.g. the engine of a KNN."""
     given = {"seed": seed} if getattr(built, "seed", 0) is None else {}
     parts = {n: v for n, v in vars(built).items() if n in inspect.signature(type(built)).parameters}
-    inner = {n: _seeded(v, seed) for n, v in parts.items() if isinstance(v, Base) and any(_unseeded(v, n))}
+    inner = {n: _seeded(v, seed) for n, v in parts.items() if isinstance(v, Base) and any(_unseeded(v))}
     return built.clone({**given, **inner}) if given or inner else built
 
 
-def _unseeded(value: object, where: str) -> Iterator[str]:
+def _unseeded(value: object) -> Iterator[str]:
     """Yield the parts whose `seed` is still None: River then seeds them from the system."""
     if isinstance(value, Base):
         if getattr(value, "seed", 0) is None:
-            yield where
-        for name, part in vars(value).items():
-            yield from _unseeded(part, f"{where}.{name}")
-    elif isinstance(value, Mapping):
-        for name, part in value.items():
-            yield from _unseeded(part, f"{where}.{name}")
-    elif isinstance(value, list | tuple):
-        for i, part in enumerate(value):
-            yield from _unseeded(part, f"{where}[{i}]")
+            yield type(value).__name__
+        value = vars(value)
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _unseeded(part)
