@@ -1,0 +1,306 @@
+"""What crosses the topics, for people and machines outside: the forms of each topic's messages, with examples."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from pydantic import BaseModel
+
+from stream_app import messages
+from stream_app.messages import GroundTruth, LearningEvent, Message, ModelUpdated, Served, ServingEntry
+from stream_app.settings import Settings, TopicSettings
+
+Document: TypeAlias = dict[str, Any]
+
+_NAMES: Final = TopicSettings()
+_DIGEST: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_TEXT: Final = {"type": "string"}
+_SCALAR: Final = {"type": ["string", "number", "boolean", "null"]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """One form that a message on a topic may take."""
+
+    name: str
+    description: str
+    #: name of the JSON Schema of its value, None for bytes of any kind
+    schema: str | None
+    #: name of the JSON Schema of its headers
+    headers: str | None = None
+    #: by the name of the file; of the value, or of the headers where the value is of any kind
+    examples: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """A topic as its readers and writers must know it."""
+
+    name: str
+    description: str
+    key: str
+    forms: tuple[Form, ...]
+    #: "receive" when we read it, "send" when we write it
+    action: str
+    cleanup_policy: str = "delete"
+    #: words for people: we set no retention, the broker's own holds
+    retention: str
+
+
+def _flat() -> Document:
+    return {
+        "title": "FlatGroundTruth",
+        "description": "A labelled record with features and target side by side; the model's settings name the target.",
+        "type": "object",
+        "minProperties": 2,
+        "properties": {
+            name: field
+            for name, field in _schema(GroundTruth)["properties"].items()
+            if name not in {"features", "label"}
+        },
+        "additionalProperties": {**_SCALAR, "description": "a feature, or the target"},
+        "$defs": _schema(GroundTruth)["$defs"],
+    }
+
+
+def _batch() -> Document:
+    either = [{"$ref": "ground-truth.v1.schema.json"}, {"$ref": "ground-truth-flat.v1.schema.json"}]
+    return {
+        "title": "GroundTruthBatch",
+        "description": "Several records in one message; each has its own index, and a bad one is dead-lettered alone.",
+        "type": "array",
+        "items": {"anyOf": either},
+        "minItems": 1,
+    }
+
+
+def _headers(title: str, description: str, required: Mapping[str, str], optional: Mapping[str, str]) -> Document:
+    fields = {name: {**_TEXT, "description": meaning} for name, meaning in {**required, **optional}.items()}
+    return {
+        "title": title,
+        "description": description,
+        "type": "object",
+        "properties": fields,
+        "required": list(required),
+        "additionalProperties": _TEXT,
+    }
+
+
+def _event_headers() -> Document:
+    return _headers(
+        "CloudEventHeaders",
+        "CloudEvents 1.0 in Kafka's binary mode.",
+        {
+            "ce_specversion": "1.0",
+            "ce_id": "the same at each repetition of an event",
+            "ce_source": "who sent it",
+            "ce_type": "what happened, e.g. io.stream_app.drift.detected.v1",
+            "ce_time": "when, RFC 3339",
+            "content-type": "application/json",
+        },
+        {"ce_subject": "name of the model"},
+    )
+
+
+def _dead_letter_headers() -> Document:
+    connect = "__connect.errors."
+    return _headers(
+        "DeadLetterHeaders",
+        "Added to the original headers. The names are those of Kafka Connect, so that existing tools read them.",
+        {
+            f"{connect}topic": "where the message was",
+            f"{connect}partition": "its partition",
+            f"{connect}offset": "its offset",
+            f"{connect}stage": "VALUE_CONVERTER when it could not be decoded, else the reason",
+            f"{connect}class.name": "which part of stream_app refused it",
+            f"{connect}exception.class.name": "class of the error",
+            f"{connect}exception.message": "what is wrong, for people",
+            f"{connect}exception.stacktrace": "where it was refused, at most 4 kB",
+            "x-dlq-reason": "what is wrong, a word from a closed set",
+            "x-dlq-attempts": "how often it was replayed before",
+            "x-dlq-failed-at": "when, ISO 8601",
+            "x-dlq-incarnation": "which topic of that name: Kafka's topic id, or the embedded cluster's",
+            "x-dlq-consumer-group": "who refused it",
+            "x-dlq-app-version": "version of stream_app",
+        },
+        {
+            "x-dlq-index": "which element of a JSON array is meant",
+            "x-dlq-sha256": "digest of the whole value, when only its beginning is kept",
+            "x-dlq-size": "bytes of the whole value, when only its beginning is kept",
+        },
+    )
+
+
+def _schema(kind: type[BaseModel]) -> Document:
+    return kind.model_json_schema()
+
+
+def schemas() -> dict[str, Document]:
+    """Return the JSON Schemas of values, headers and settings, by name."""
+    return {
+        "ground-truth": _schema(GroundTruth),
+        "ground-truth-flat": _flat(),
+        "ground-truth-batch": _batch(),
+        "model-updated": _schema(ModelUpdated),
+        "learning-event": _schema(LearningEvent),
+        "event-headers": _event_headers(),
+        "dead-letter-headers": _dead_letter_headers(),
+        "settings": _schema(Settings),
+    }
+
+
+_FEATURES: Final = {"nswprice": 0.056443, "nswdemand": 0.439155, "transfer": 0.414912}
+_SERVED: Final = Served(version="1.57", output=0.73, digest=_DIGEST, known_label=0)
+_ENVELOPE: Final = GroundTruth(
+    model="electricity",
+    event_id="elec2-000001",
+    features=_FEATURES,
+    label=1,
+    occurred_at="1996-05-07T00:30:00Z",
+    source="market",
+    prediction_id="3f6c1c1e-6d0a-4f3e-9a57-0c2a3d1f7b11",
+    served=_SERVED,
+)
+_UPDATED: Final = ModelUpdated(
+    model="electricity",
+    promotion_seq=42,
+    serving=[
+        ServingEntry(
+            role="champion",
+            weight=1,
+            version="1.57",
+            algorithm="river:LogisticRegression",
+            path=f"electricity/snapshots/{_DIGEST[:16]}.river",
+            sha256=_DIGEST,
+            size=2048,
+            signature="c2lnbmF0dXJl",
+            metrics={"accuracy": 0.874},
+            trained_through_seq=57,
+            trained_through_at=831_427_200,
+            previous_version="1.56",
+        )
+    ],
+    published_at=831_427_201,
+    signature="c2lnbmF0dXJl",
+)
+
+
+_EVENTS: Final[Mapping[str, Document]] = {
+    messages.DRIFT_DETECTED: {"feature": "error", "detector": "ADWIN", "before": 0.12, "after": 0.31},
+    messages.RETRAIN_STARTED: {"job": 7, "trigger": "volume"},
+    messages.RETRAIN_FINISHED: {"job": 7, "version": 3},
+    messages.RETRAIN_REJECTED: {"job": 7, "reason": "accuracy 0.871 is not above the champion's 0.874"},
+    messages.RETRAIN_FAILED: {"job": 7, "reason": "ended after 3600 s"},
+    messages.MODEL_PROMOTED: {"version": "3"},
+    messages.MODEL_ROLLED_BACK: {"version": "2"},
+    messages.MODEL_LOADED: {"version": "3", "digest": _DIGEST},
+    messages.MODEL_REFUSED: {"version": "3", "reason": "the signature does not match"},
+    messages.WINDOW_QUARANTINED: {"reason": "the online learner is no longer finite"},
+    messages.DEADLETTER_LIMIT: {"share": 0.52, "over_records": 1000},
+}
+
+
+def _events() -> dict[str, Document]:
+    """Return an example of each type of event, by the words of the type."""
+    return {
+        type_.removeprefix("io.stream_app.").replace("_", "-").replace(".", "-"): _plain(
+            LearningEvent(model="electricity", seq=57, details=details)
+        )
+        for type_, details in _EVENTS.items()
+    }
+
+
+def topics() -> tuple[Topic, ...]:
+    """Return every topic that we read or write, under its default name."""
+    return (_ground_truth(), _model_updated(), _learning_events(), _dead_letters())
+
+
+def _ground_truth() -> Topic:
+    flat = {"event_id": "elec2-000001", **_FEATURES, "class": 1}
+    minimal = GroundTruth(features=_FEATURES, label=1)
+    envelope = Form(
+        name="envelope",
+        description="Features and label apart, with everything that is known about the record.",
+        schema="ground-truth",
+        examples={"envelope": _plain(_ENVELOPE), "envelope-minimal": _plain(minimal)},
+    )
+    side_by_side = Form(
+        name="flat",
+        description="Features and target side by side.",
+        schema="ground-truth-flat",
+        examples={"flat": flat},
+    )
+    batch = Form(
+        name="batch",
+        description="A JSON array of records.",
+        schema="ground-truth-batch",
+        examples={"batch": [_plain(_ENVELOPE), flat]},
+    )
+    return Topic(
+        name=_NAMES.ground_truth,
+        description="Labelled records, the only input of the learners; ingest topics carry the same forms, any key.",
+        key="name of the model",
+        forms=(envelope, side_by_side, batch),
+        action="receive",
+        retention="the broker's; longer than the longest time without a worker",
+    )
+
+
+def _model_updated() -> Topic:
+    form = Form(
+        name="modelUpdated",
+        description="A pointer to the serving set, signed; never the model's bytes.",
+        schema="model-updated",
+        headers="event-headers",
+        examples={"model-updated": _plain(_UPDATED)},
+    )
+    return Topic(
+        name=_NAMES.model_updated,
+        description="What to serve now: the newest message of a model is the truth.",
+        key="name of the model",
+        forms=(form,),
+        action="send",
+        cleanup_policy="compact",
+        retention="for ever, the newest message of each key",
+    )
+
+
+def _learning_events() -> Topic:
+    form = Form(
+        name="learningEvent",
+        description="Drift, a retrain, a promotion, a load, a quarantine.",
+        schema="learning-event",
+        headers="event-headers",
+        examples=_events(),
+    )
+    return Topic(
+        name=_NAMES.learning_events,
+        description="What is worth knowing about the models; the CloudEvents type says what happened.",
+        key="name of the model",
+        forms=(form,),
+        action="send",
+        retention="the broker's",
+    )
+
+
+def _dead_letters() -> Topic:
+    shown = {name: f"<{field['description']}>" for name, field in _dead_letter_headers()["properties"].items()}
+    form = Form(
+        name="deadLetter",
+        description="The original key, value and headers, and in more headers why it is here.",
+        schema=None,
+        headers="dead-letter-headers",
+        examples={"headers": shown},
+    )
+    return Topic(
+        name=_NAMES.ground_truth + _NAMES.dead_letter_suffix,
+        description="What could never be processed, byte for byte; each topic that is read has one.",
+        key="the original message's",
+        forms=(form,),
+        action="send",
+        retention="the broker's; longer than it takes to look at them",
+    )
+
+
+def _plain(message: Message) -> Document:
+    return message.model_dump(mode="json", exclude_none=True)
