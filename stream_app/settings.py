@@ -137,7 +137,7 @@ class WindowSettings(Section):
 class FeatureSettings(Section):
     """One feature of the schema."""
 
-    type: Literal["number", "category"] = "number"
+    type: Literal["number", "category"] = Field("number", description="what its values are")
     low: float | None = Field(None, description="smallest value accepted")
     high: float | None = Field(None, description="largest value accepted")
     required: bool = Field(True, description="whether null or absent is an error; else it is an explicit missing value")
@@ -277,7 +277,9 @@ class HttpSettings(Section):
 class LogSettings(Section):
     """Logs go to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe that is shown; those of libraries show from warning"
+    )
     format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON")
 
 
