@@ -74,7 +74,7 @@ class Numbers:
     def plain(self) -> preprocessing.StandardScaler:
         """Return River's scaler in the same state."""
         scaler = preprocessing.StandardScaler()
-        seen = [j for j in range(len(self.names)) if self.counts[j]]
+        seen = np.flatnonzero(self.counts).tolist()
         scaler.counts.update({self.names[j]: int(self.counts[j]) for j in seen})
         scaler.means.update({self.names[j]: float(self.means[j]) for j in seen})
         scaler.vars.update({self.names[j]: float(self.variances[j]) for j in seen})

@@ -1,30 +1,30 @@
-"""Online learners behind one face: a window in, outputs out, row by row inside.
+"""Online learners by their settings: one face, two adapters.
 
-`build` chooses the adapter. The River adapter takes every River estimator; the compiled one takes the
-commonest pipelines, says the same to the last bit, and is two orders of magnitude faster.
+The River adapter takes every River estimator. The compiled one takes the commonest pipelines, says the same to
+the last bit, and is two orders of magnitude faster.
 """
 
-import copy
-import math
-import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-from river import compose
+from river import linear_model, multiclass, optim
 
 from stream_app.core.contenders import Contender
-from stream_app.core.estimators import Estimator, build_estimator, is_linear, weights
-from stream_app.core.features import Preprocessing
-from stream_app.core.outputs import as_array, reader
+from stream_app.core.estimators import Estimator, build_estimator
+from stream_app.core.river_adapter import RiverContender
 from stream_app.core.shape import Shape
 from stream_app.errors import Misconfigured
 from stream_app.settings import LearnerSettings
-from stream_app.values import Features, Floats, Task
 
 #: Libraries whose release may move a bit of the state.
 LIBRARIES: Final = ("river", "numpy", "numba")
+#: What the compiled adapter knows; exact types, since a subclass may do something else.
+LOSSES: Final[Mapping[object, object]] = {
+    linear_model.LogisticRegression: optim.losses.Log,
+    linear_model.LinearRegression: optim.losses.Squared,
+}
+SCHEDULERS: Final = (optim.schedulers.Constant, optim.schedulers.InverseScaling, optim.schedulers.Optimal)
 
 
 def fold_libraries() -> dict[str, str]:
@@ -41,7 +41,14 @@ def build(shape: Shape, learner: LearnerSettings, seed: int) -> Contender:
     estimator = build_estimator(shape, learner, seed)
     contender = RiverContender(shape, learner, estimator)
     contender.check()
-    return contender
+    misfit = _misfit(shape, learner, estimator)
+    if learner.adapter == "compiled" and misfit is not None:
+        raise Misconfigured(f"online.adapter: 'compiled' does not apply: {misfit}; expected 'auto' or 'river'")
+    if learner.adapter == "river" or misfit is not None:
+        return contender
+    from stream_app.core.compiled_adapter import CompiledContender  # noqa: PLC0415 - numba loads when it is needed
+
+    return CompiledContender(contender)
 
 
 def _check_columns(shape: Shape, learner: LearnerSettings) -> None:
@@ -57,71 +64,26 @@ def _check_columns(shape: Shape, learner: LearnerSettings) -> None:
                 )
 
 
-class RiverContender:
-    """Any River estimator behind scaling and encoding, row by row.
-
-    Outputs and state equal those of `p = plain(); p.predict_proba_one(x); p.learn_one(x, y)` to the last bit.
-    """
-
-    def __init__(self, shape: Shape, learner: LearnerSettings, estimator: Estimator) -> None:
-        self.algorithm = f"river:{type(estimator).__name__}"
-        self._shape = shape
-        # A linear model's missing column and its zero say the same; a tree must see the zero to split on it.
-        self._steps = Preprocessing(shape, learner, zeros=not is_linear(estimator))
-        self._estimator = estimator
-
-    def advance(self, features: Features, labels: Floats) -> Floats:
-        """Score, then learn, row by row; see `Contender`."""
-        read, learn = reader(self._estimator, self._shape), self._estimator.learn_one
-        outputs = []
-        for (seen, learned), label in zip(self._steps.learn(features), self._targets(labels), strict=True):
-            outputs.append(read(seen))
-            learn(learned, label)
-        return as_array(outputs, self._shape)
-
-    def _targets(self, labels: Floats) -> Sequence[Any]:
-        """Return labels as River wants them: booleans, the classes themselves, or numbers."""
-        values: Sequence[Any] = (labels == 1.0 if self._shape.task is Task.BINARY else labels).tolist()
-        if self._shape.task is not Task.MULTICLASS:
-            return values
-        return [self._shape.classes[int(code)] for code in values]
-
-    def predict(self, features: Features) -> Floats:
-        """Return the outputs without learning."""
-        read = reader(self._estimator, self._shape)
-        return as_array([read(row) for row in self._steps.read(features)], self._shape)
-
-    def is_finite(self) -> bool:
-        """Return whether every statistic and every linear weight is finite; see the outputs for other learners."""
-        return self._steps.is_finite() and all(map(math.isfinite, weights(self._estimator)))
-
-    def snapshot(self) -> bytes:
-        """Return the pickled state."""
-        return pickle.dumps((self._steps, self._estimator), protocol=pickle.HIGHEST_PROTOCOL)
-
-    def restore(self, state: bytes) -> None:
-        """Go back to a state; the caller has verified where the bytes come from."""
-        self._steps, self._estimator = pickle.loads(state)
-
-    def check(self) -> None:
-        """Learn two rows with a twin; raises Misconfigured if this estimator cannot take rows of this shape."""
-        twin = copy.copy(self)
-        try:
-            twin.restore(self.snapshot())
-            twin.advance(*_examples(self._shape))
-        except Exception as error:
-            raise Misconfigured(
-                f"online: {self.algorithm} cannot learn rows of this model: {error!r}; expected an estimator that can"
-            ) from error
-
-    def plain(self) -> compose.Pipeline:
-        """Return a River pipeline in the same state, sharing nothing with this contender."""
-        return compose.Pipeline(*self._steps.plain(), copy.deepcopy(self._estimator))
+def _misfit(shape: Shape, learner: LearnerSettings, estimator: Estimator) -> str | None:
+    """Return why the compiled adapter cannot stand in for River's pipeline, None if it can."""
+    model = estimator.classifier if type(estimator) is multiclass.OneVsRestClassifier else estimator
+    if shape.categorical:
+        return f"it takes numbers only, and {shape.categorical[0]!r} is a category"
+    if not (shape.numeric and learner.scale):
+        return "it takes scaled numbers only (online.scale = true)"
+    if type(model) not in LOSSES:
+        return f"it knows no {type(model).__name__}"
+    return _unknown_part(model)
 
 
-def _examples(shape: Shape) -> tuple[Features, Floats]:
-    """Return two rows and two different labels."""
-    steps = np.arange(2.0)
-    numeric = np.repeat(steps[:, None], len(shape.numeric), axis=1)
-    categorical = np.full((2, len(shape.categorical)), "a", dtype=object)
-    return Features(numeric=numeric, categorical=categorical), steps
+def _unknown_part(model: Estimator) -> str | None:
+    known = {
+        "optimizer": type(model.optimizer) is optim.SGD,
+        "optimizer.lr": type(model.optimizer.lr) in SCHEDULERS,
+        "intercept_lr": type(model.intercept_lr) in SCHEDULERS,
+        "loss": type(model.loss) is LOSSES[type(model)],
+        "initializer": type(model.initializer) is optim.initializers.Zeros,
+        "l1": not model.l1,
+    }
+    strange = [name for name, ok in known.items() if not ok]
+    return f"it does not know this online.params.{strange[0]}" if strange else None

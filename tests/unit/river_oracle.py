@@ -1,5 +1,6 @@
 """Ten plain lines of River: what every adapter must equal to the last bit."""
 
+import csv
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,14 +63,15 @@ def numbers(matrix: Floats) -> Features:
     return Features(numeric=matrix, categorical=np.empty((len(matrix), 0), dtype=object))
 
 
-def table(path: Path, target: str, limit: int | None = None) -> tuple[tuple[str, ...], Floats, Floats]:
+def table(
+    path: Path, target: str, limit: int | None = None, without: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], Floats, Floats]:
     """Return names, float64[n, k] and labels of a gzipped CSV file; an empty cell is NaN."""
     with gzip.open(path, "rt") as file:
-        header, *lines = (line.rstrip("\n").split(",") for line in file)
-    values = np.array([[float(cell or "nan") for cell in line] for line in lines[:limit]])
-    place = header.index(target)
-    names = tuple(h for h in header if h != target)
-    return names, np.delete(values, place, axis=1), values[:, place]
+        rows = list(csv.DictReader(file))[:limit]
+    names = tuple(name for name in rows[0] if name not in (target, *without))
+    values = np.array([[float(row[name] or "nan") for name in (*names, target)] for row in rows])
+    return names, values[:, :-1], values[:, -1]
 
 
 def bits(array: Floats) -> bytes:
