@@ -64,6 +64,8 @@ class Fold:
         self.learned = 0
         #: version that serves, 0 before the first promotion
         self.champion = 0
+        #: changes found so far
+        self.drifts = 0
         #: when the newest window was closed, seconds since the epoch
         self.closed_at = 0.0
         self._midway = midway
@@ -106,6 +108,7 @@ class Fold:
             if quarantined is None:
                 self._scores.update(rows, self.outputs)  # 2
                 drifts = self._watch(rows)
+                self.drifts += len(drifts)
                 self.learned += len(rows)
             self._remember(window.rows)  # 3
         self._decide(window)  # 4
@@ -159,6 +162,7 @@ class Fold:
             "learned": self.learned,
             "closed_at": window.header.closed_at,
             "champion": self.champion,
+            "drifts": self.drifts,
             **self._scores.metrics(),
         }
 
@@ -184,7 +188,7 @@ class Fold:
     def state(self) -> bytes:
         """Return everything that `restore` needs to go on bit for bit."""
         parts = (self.online.snapshot(), self._lags, self.memory, self._scores, self._drift)
-        place = (self.seq, self.learned, self.champion, self.closed_at)
+        place = (self.seq, self.learned, self.champion, self.drifts, self.closed_at)
         return pickle.dumps((REVISION, place, parts), protocol=pickle.HIGHEST_PROTOCOL)
 
     def restore(self, state: bytes) -> None:
@@ -197,4 +201,4 @@ class Fold:
             raise Corrupt(f"{self.model}: the checkpoint is of fold revision {revision}, expected {REVISION}")
         online, self._lags, self.memory, self._scores, self._drift = parts
         self.online.restore(online)
-        self.seq, self.learned, self.champion, self.closed_at = place
+        self.seq, self.learned, self.champion, self.drifts, self.closed_at = place

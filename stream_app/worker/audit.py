@@ -21,6 +21,8 @@ class Audit:
     windows: int = 0
     rows: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    promotions: int = 0
+    drifts: int = 0
     #: of the newest stored metrics row
     probe_hash_live: str = ""
     #: of the fold over the log, from its first window
@@ -64,6 +66,7 @@ def audit(stores: Stores, fold: Fold, progress: Callable[[int], None]) -> Audit:
         report = fold.apply(window)
         _check_report(report, stored.pop(report.seq, None), found)
         _count(window, found)
+        found.drifts += len(report.drifts)
         progress(report.seq)
     for seq in stored:
         found.blame(f"I4: metrics of window {seq}, which is not in the log")
@@ -108,6 +111,7 @@ def _check_report(report: FoldReport, stored: Mapping[str, Any] | None, found: A
 
 def _count(window: Window, found: Audit) -> None:
     found.windows += 1
+    found.promotions += sum(entry.accepted for entry in window.header.control)
     found.rows += 0 if window.rows is None else len(window.rows)
     counts = window.header.counts
     for name in ("learned", "late", "corrections", "duplicates", "dead_lettered", "forwarded"):

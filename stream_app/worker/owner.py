@@ -51,6 +51,7 @@ class ModelOwner:
         self._line = line
         self._tickets: list[Ticket] = []
         self._carried: asyncio.Task[None] | None = None
+        self._released = False
         # taking in waits for dead letters, and a timer must not close the window meanwhile: its counts
         # would be committed before the letters are delivered
         self._door = asyncio.Lock()
@@ -73,7 +74,7 @@ class ModelOwner:
         """Take records in, waiting while the window before is carried; return how many were rejected."""
         rejected = 0
         async with self._door:
-            for part in self._parts(batch):
+            for part in () if self._released else self._parts(batch):
                 bad = self._intake.take(part, now=self._hands.clock())
                 if bad:
                     await bury(bad)
@@ -107,9 +108,9 @@ class ModelOwner:
 
     async def tick(self) -> None:
         """Close what is due by time, answer requests, publish what is due; raise what went wrong meanwhile."""
-        self._raise_failure()
-        if self._door.locked():
+        if self._released or self._door.locked():
             return
+        self._raise_failure()
         async with self._door:
             if await self._in_thread(self._sealer.has_requests, self._intake.is_empty):
                 await self._close(Closing.CONTROL)
@@ -127,8 +128,12 @@ class ModelOwner:
             await self._in_thread(self._aftermath.leave, self._fold)
 
     async def release(self) -> None:
-        """Let go: what is open is dropped and read again by the next owner, what is carried ends."""
+        """Let go: what is open is dropped and read again by the next owner, what is carried ends.
+
+        A failure of what is carried is not ours any more: the next owner recovers from the log.
+        """
         async with self._door:
+            self._released = True
             await asyncio.gather(*([self._carried] if self._carried else []), return_exceptions=True)
 
     async def _close_if_due(self) -> None:

@@ -1,12 +1,12 @@
 """From a folded state to what subscribers load: a signed artifact and the event that points at it."""
 
 from collections.abc import Callable
-from hashlib import sha256
 
 from stream_app.core.fold import ONLINE, Fold
 from stream_app.errors import NotFound
 from stream_app.messages import ModelUpdated, ServingEntry
 from stream_app.ports import ArtifactStore, Publication
+from stream_app.storage.artifacts import artifact_path
 from stream_app.storage.packing import Description, pack_online
 from stream_app.storage.signing import Signer, sign_event
 from stream_app.values import StoredArtifact, Version
@@ -32,9 +32,7 @@ class Publisher:
             known_labels=tuple(fold.known_labels),
         )
         content = pack_online(description, fold.online.plain(), fold.probe_with_known_labels())
-        # the digest in the name: a state that is published twice, after a crash, is the same file
-        path = f"models/{fold.model}/{version}-{sha256(content).hexdigest()[:12]}.zip"
-        artifact = self._artifacts.put(path, content)
+        artifact = self._artifacts.put(artifact_path(fold.model, version, content), content)
         return self._publication(fold, version, fold.online.algorithm, artifact, fold.seq, at)
 
     def version(self, fold: Fold, version: Version, at: float) -> Publication:

@@ -1,0 +1,244 @@
+"""The demo from start to summary: broker, processes, stream, kill, recovery, proof."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from stream_app.demo.driver import LABEL_DELAY, Answer, Driver
+from stream_app.demo.view import Picture, Point
+from stream_app.errors import Outage
+from stream_app.ports import ENDED, Deliver, Stores
+from stream_app.settings import Settings
+from stream_app.subscriber import LoadedModel, ModelSubscriber
+from stream_app.supervisor import Child
+from stream_app.values import JobStatus
+from stream_app.worker.audit import Audit
+
+MODEL: Final = "electricity"
+#: Records a second of the paced stream.
+RATE: Final = 1_500
+#: Records sent but not yet in the log: the embedded broker forgets beyond about 5 MB a partition.
+MOST_AHEAD: Final = 6_000
+#: How long the worker may take for what is left when the stream has ended.
+FINISH_S: Final = 60.0
+LOOK_S: Final = 0.2
+
+
+@dataclass(slots=True)
+class Session:
+    """One run of the demo against processes that are already started."""
+
+    settings: Settings
+    stores: Stores
+    subscriber: ModelSubscriber
+    worker: Child
+    rows: Sequence[Mapping[str, Any]]
+    deliver: Deliver
+    paced: bool
+    picture: Picture = field(init=False)
+    driver: Driver = field(init=False)
+    kills: int = 0
+    #: (time, newest window learned) of each swap
+    swaps: list[tuple[float, int]] = field(default_factory=list)
+    _started: float = 0.0
+    _failure: BaseException | None = None
+    _seen: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Make the picture and the driver."""
+        self.picture = Picture(total=len(self.rows), label_delay=LABEL_DELAY)
+        target = self.settings.models[MODEL].target
+        self.driver = Driver(MODEL, self.rows, target, ask=self._ask, deliver=self.deliver)
+        self.subscriber.on_swap(self._swapped)
+
+    def run(self, show: Callable[[Picture], None]) -> None:
+        """Stream everything, killing the worker once in the middle, and wait until all of it is learned."""
+        self._started = time.time()
+        stream = threading.Thread(target=self._stream, name="demo-stream", daemon=True)
+        stream.start()
+        while stream.is_alive():
+            self._look()
+            show(self.picture)
+            self._kill_in_the_middle()
+            stream.join(LOOK_S)
+        if self._failure is not None:
+            raise self._failure
+        self._finish(show)
+
+    def _stream(self) -> None:
+        try:
+            topic = self.settings.kafka.topics.ground_truth
+            for predicted in self.driver.steps(topic):
+                self.picture.predicted = predicted
+                self._pace(predicted)
+        except BaseException as error:  # noqa: BLE001 - told by `run`, in the main thread
+            self._failure = error
+
+    def _pace(self, predicted: int) -> None:
+        ahead_s = predicted / RATE - (time.time() - self._started)
+        if self.paced and ahead_s > 0:
+            time.sleep(ahead_s)
+        for _ in self._waiting(FINISH_S, "the worker does not keep up"):
+            if self.driver.sent.total - self._taken_in() < MOST_AHEAD:
+                return
+
+    def _ask(self, features: Sequence[Mapping[str, Any]]) -> Sequence[Answer] | None:
+        if self.subscriber.current(MODEL) is None:
+            return None
+        return self.subscriber.predict(MODEL, features)
+
+    def _taken_in(self) -> int:
+        """Return the number of messages of our one partition that the log has dealt with."""
+        return max(self.stores.log.positions(MODEL).values(), default=0)
+
+    def _kill_in_the_middle(self) -> None:
+        if not self.kills and self.picture.predicted >= len(self.rows) // 2:
+            self.worker.kill()
+            self.kills = 1
+            self.picture.note(self._now(), "kill", "worker ended with kill -9; it recovers from its log")
+
+    def _finish(self, show: Callable[[Picture], None]) -> None:
+        for _ in self._waiting(FINISH_S, "the worker did not finish the stream"):
+            self._look()
+            show(self.picture)
+            jobs = self.stores.jobs.history(MODEL)
+            if self._taken_in() >= self.driver.sent.total and all(job.status in ENDED for job in jobs):
+                return
+
+    @staticmethod
+    def _waiting(limit_s: float, complaint: str) -> Iterator[int]:
+        deadline = time.monotonic() + limit_s
+        for turn in itertools.count():
+            if time.monotonic() > deadline:
+                raise Outage(f"{complaint} within {limit_s:g} s; its log is on standard error")
+            if turn:
+                time.sleep(LOOK_S / 4)
+            yield turn
+
+    def _now(self) -> float:
+        return time.time() - self._started
+
+    def _swapped(self, loaded: LoadedModel) -> None:
+        self.swaps.append((time.time(), loaded.trained_through_seq))
+        if loaded.version.partition(".")[0] != self._seen.get("serving"):
+            self._seen["serving"] = loaded.version.partition(".")[0]
+            self.picture.note(self._now(), "reload", f"now serving version {loaded.version}, {loaded.algorithm}")
+
+    def _look(self) -> None:
+        """Read what is new from the database."""
+        newest = self.stores.log.metrics(MODEL, newest=1)
+        if newest:
+            self._add_point(newest[0])
+            self._note_drift(newest[0])
+        for job in reversed(self.stores.jobs.history(MODEL)):
+            if self._seen.get(f"job {job.id}") != job.status:
+                self._seen[f"job {job.id}"] = job.status
+                self._note_job(job.id, job.trigger, job.status, job.reason)
+
+    def _add_point(self, metrics: Mapping[str, Any]) -> None:
+        status, sent = self.subscriber.status()[MODEL], self.driver.sent
+        served, baselines = metrics["served"], metrics["baselines"]
+        self.picture.points.append(
+            Point(
+                at_s=self._now(),
+                learned=metrics["learned"],
+                served=served.get("rolling_accuracy"),
+                no_change=baselines["served_no_change"].get("rolling_accuracy"),
+                online=metrics["prequential"].get("rolling_accuracy"),
+                freshness_s=status.freshness_s,
+            )
+        )
+        self.picture.facts |= {
+            "learned": f"{metrics['learned']:,} rows in {metrics['seq']:,} windows",
+            "serving": f"version {status.version}, {status.reloads} reloads, refused {status.refused}",
+            "freshness": "" if status.freshness_s is None else f"{status.freshness_s:.2f} s",
+            "sent": f"{sent.total:,}, poison {sent.poison}, repeats {sent.duplicates}",
+        }
+
+    def _note_drift(self, metrics: Mapping[str, Any]) -> None:
+        if metrics["drifts"] > self._seen.get("drifts", 0):
+            self._seen["drifts"] = metrics["drifts"]
+            self.picture.note(self._now(), "drift", f"the online error changed (number {metrics['drifts']})")
+
+    def _note_job(self, number: int, trigger: str, status: JobStatus, reason: str) -> None:
+        self.picture.note(self._now(), "retrain", f"job {number} ({trigger}): {status.value} {reason[:70]}")
+
+
+def summary(session: Session, audit: Audit) -> dict[str, Any]:
+    """Return what the demo proved."""
+    sent, stores = session.driver.sent, session.stores
+    [newest] = stores.log.metrics(MODEL, newest=1)
+    elsewhere = [letters for letters, _ in stores.partitions.counts().values()]
+    freshness = _freshness(session, stores.log.metrics(MODEL))
+    ended = [job for job in stores.jobs.history(MODEL) if job.status in {JobStatus.SUCCEEDED, JobStatus.REJECTED}]
+    return {
+        "records_sent": sent.total,
+        "records_learned": audit.counts["learned"],
+        "records_dead_lettered": audit.counts["dead_lettered"] + sum(elsewhere),
+        "duplicates_skipped": audit.counts["duplicates"],
+        "windows": audit.windows,
+        "versions": len(stores.registry.versions(MODEL)),
+        "promotions": audit.promotions,
+        "retrains_decided": len(ended),
+        "drifts": audit.drifts,
+        "reloads": session.subscriber.status()[MODEL].reloads,
+        "kills": session.kills,
+        "label_delay_records": LABEL_DELAY,
+        "accuracy_served": newest["served"]["accuracy"],
+        "accuracy_no_change": newest["baselines"]["served_no_change"]["accuracy"],
+        "freshness_p50_s": None if not len(freshness) else round(float(np.quantile(freshness, 0.5)), 3),
+        "freshness_p95_s": None if not len(freshness) else round(float(np.quantile(freshness, 0.95)), 3),
+        "probe_hash_live": audit.probe_hash_live,
+        "probe_hash_replayed": audit.probe_hash_replayed,
+        "log_verified": audit.ok,
+        "seconds": round(session.picture.points[-1].at_s, 1) if session.picture.points else None,
+    }
+
+
+def _freshness(session: Session, metrics: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Return, for each learned row, the seconds from sending its label to serving a model that knows it.
+
+    Only swaps to a newer state count; rows that were never served by themselves (a batch version served
+    meanwhile) are counted with the next state that is.
+    """
+    learned = {int(row["seq"]): int(row["learned"]) for row in metrics}
+    known, waits = 0, []
+    for at, seq in session.swaps:
+        upto = min(learned.get(seq, 0), len(session.driver.sent.times))
+        waits += [at - sent for sent in session.driver.sent.times[known:upto]]
+        known = max(known, upto)
+    return np.array(waits)
+
+
+def settings_text(root: Path, data: Path) -> str:
+    """Return the settings file of the demo."""
+    return f"""# The settings of `stream-app demo`: what you would write for a stream of your own.
+[storage]
+root = "{root}"
+
+[kafka]
+session_timeout_s = 6
+request_timeout_s = 10
+incarnation = "follow"
+
+[http]
+worker_port = 0
+trainer_port = 0
+
+[models.{MODEL}]
+task = "binary"
+target = "class"
+data = "{data}"
+
+[models.{MODEL}.publish]
+every_s = 0.5
+
+[models.{MODEL}.retrain]
+every_records = 10000
+"""
