@@ -35,7 +35,7 @@ class Chunk:
 def read(path: Path, *, most_rows: int) -> pd.DataFrame:
     """Return the first rows of the file as one frame; raises Misconfigured as `chunks` does."""
     chunk = next(chunks(path, rows=most_rows), None)
-    if chunk is None:
+    if chunk is None or chunk.frame.empty:
         raise Misconfigured(f"{path}: no rows in it")
     return chunk.frame
 

@@ -56,7 +56,7 @@ def _features(name: str, inferred: Inferred) -> Iterator[str]:
     yield "# low and high bound a number, values lists the only categories accepted; what breaks them is dead-lettered"
     yield f"[models.{_key(name)}.features]"
     for column in inferred.columns:
-        remark = column.remark.replace("\n", " ")
+        remark = re.sub(r"[\x00-\x1f\x7f]", " ", column.remark)
         if column.feature is None:
             yield f"# {_key(column.name)} was {remark}"
             continue
