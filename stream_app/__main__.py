@@ -1,6 +1,5 @@
-"""`python -m stream_app` is `stream-app`."""
+"""`python -m stream_app`: the command line, where the script is not on the path."""
 
 from stream_app.cli import main
 
-if __name__ == "__main__":
-    main()
+main()

@@ -10,7 +10,9 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-_ASSIGNED = re.compile(r"(?i)((?:password|passwd|secret|token|passphrase)['\"]?\s*[=:]\s*)(['\"]?)[^\s,;&'\"}]+\2")
+_ASSIGNED = re.compile(
+    r"((?:password|passwd|secret|token|passphrase)['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s,;&'\"}]+)", re.IGNORECASE
+)
 
 
 def is_secret_name(name: str) -> bool:

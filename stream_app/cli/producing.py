@@ -12,9 +12,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from stream_app import feeding
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load, model_of
 from stream_app.cli.output import note, print_json
+from stream_app.errors import NotFound
 from stream_app.inference import resolve
 from stream_app.kafka import client, topics
 from stream_app.kafka.producer import Producer
+from stream_app.settings import KafkaSettings
 
 app = typer.Typer()
 
@@ -45,14 +47,21 @@ def produce(  # noqa: PLR0913 - each is an option of the command
         form=feeding.Form.ENVELOPE if envelope else feeding.Form.FLAT,
         numbered=event_ids,
     )
-    # a topic or broker that is not there is said at once, not after the timeout of a delivery
-    topics.partition_count(client.admin(settings.kafka), feed.topic)
+    _check_topic(settings.kafka, feed.topic)
     with Producer(settings.kafka) as deliver, _bar(feed.topic) as show:
         done = feeding.send(feed, deliver, rate=rate, limit=limit, report=show)
     if as_json:
         print_json({"model": model, "topic": feed.topic, "sent": done.sent, "skipped": done.skipped})
     else:
         note(f"Sent {done.sent} records to {feed.topic}; {done.skipped} rows without a label were left out.")
+
+
+def _check_topic(settings: KafkaSettings, topic: str) -> None:
+    """Say at once, not after the timeout of a delivery, that a topic or the broker is not there."""
+    try:
+        topics.partition_count(client.admin(settings), topic)
+    except NotFound as error:
+        raise NotFound(f"{error}; 'stream-app topics create' makes those of the settings") from error
 
 
 @contextmanager
