@@ -108,7 +108,10 @@ class UnpackedModel:
         in another order.
         """
         probe = self.manifest.probe
-        outputs = self.predict(_features(probe))
+        try:
+            outputs = self.predict(_features(probe))
+        except Exception as error:
+            raise Corrupt(f"{self._name}: cannot predict the probe records: {error!r}{self._age()}") from error
         if not np.isfinite(outputs).all():
             raise Corrupt(f"{self._name}: not all outputs for the probe records are finite")
         if _digest(outputs) != probe.outputs_sha256 and not self._differs_by_rounding(outputs):
