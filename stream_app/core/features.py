@@ -59,13 +59,13 @@ class Numbers:
         """Return float64[n, k] scaled as predictions and as learning see it, and move the state on."""
         from stream_app.core.kernels import standardise  # noqa: PLC0415 - numba loads when first needed
 
-        return standardise(np.ascontiguousarray(matrix), self.counts, self.means, self.variances)
+        return standardise(matrix, self.counts, self.means, self.variances)
 
     def read(self, matrix: Floats) -> Floats:
         """Return float64[n, k] scaled, the state unchanged."""
         from stream_app.core.kernels import rescale  # noqa: PLC0415 - numba loads when first needed
 
-        return rescale(np.ascontiguousarray(matrix), self.means, self.variances)
+        return rescale(matrix, self.means, self.variances)
 
     def is_finite(self) -> bool:
         """Return whether every mean and variance is a finite number."""

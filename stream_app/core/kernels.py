@@ -27,9 +27,21 @@ HALF: Final = 0.5
 def compiled(loop: Loop) -> Loop:
     """Compile at the first call, keep the machine code on disk, and let other threads run meanwhile.
 
-    The error model leaves out numba's check of each division; no divisor below can be zero.
+    The error model leaves out numba's check of each division; no divisor below can be zero. Where no folder can
+    be written to (a read-only container), the code is compiled anew in each process.
     """
-    return cast("Loop", njit(nogil=True, cache=True, error_model="numpy")(loop))
+    try:
+        return cast("Loop", njit(nogil=True, cache=True, error_model="numpy")(loop))
+    except RuntimeError:
+        return cast("Loop", njit(nogil=True, error_model="numpy")(loop))
+
+
+def loopable(array: Floats) -> Floats:
+    """Return the array in the one form that the loops are compiled for: rows in a row, aligned, writable.
+
+    Arrow hands out read-only arrays; each other form would cost seconds of compilation in the middle of a stream.
+    """
+    return np.require(array, np.float64, ["C", "A", "W"])
 
 
 def standardise(x: Floats, counts: Floats, means: Floats, variances: Floats) -> tuple[Floats, Floats]:
@@ -39,6 +51,7 @@ def standardise(x: Floats, counts: Floats, means: Floats, variances: Floats) -> 
     scaled with the state before it (what a prediction sees) and after it (what learning sees). NaN is missing:
     it stays NaN and moves nothing.
     """
+    x = loopable(x)
     before, after = np.empty_like(x), np.empty_like(x)
     _standardise(x, counts, means, variances, HALF, before, after)
     return before, after
@@ -46,6 +59,7 @@ def standardise(x: Floats, counts: Floats, means: Floats, variances: Floats) -> 
 
 def rescale(x: Floats, means: Floats, variances: Floats) -> Floats:
     """Scale float64[n, k] with a state that stays as it is; NaN stays NaN."""
+    x = loopable(x)
     scaled = np.empty_like(x)
     _rescale(x, means, variances, HALF, scaled)
     return scaled

@@ -1,7 +1,7 @@
 """Online learners by their settings: one face, two adapters.
 
 The River adapter takes every River estimator. The compiled one takes the commonest pipelines, says the same to
-the last bit, and is two orders of magnitude faster.
+the last bit, and is some thirty times faster.
 """
 
 from collections.abc import Mapping

@@ -63,12 +63,20 @@ def numbers(matrix: Floats) -> Features:
     return Features(numeric=matrix, categorical=np.empty((len(matrix), 0), dtype=object))
 
 
+def _lines(path: Path) -> list[dict[str, str]]:
+    with gzip.open(path, "rt") as file:
+        return list(csv.DictReader(file))
+
+
+def column(path: Path, name: str) -> list[str]:
+    return [row[name] for row in _lines(path)]
+
+
 def table(
     path: Path, target: str, limit: int | None = None, without: tuple[str, ...] = ()
 ) -> tuple[tuple[str, ...], Floats, Floats]:
     """Return names, float64[n, k] and labels of a gzipped CSV file; an empty cell is NaN."""
-    with gzip.open(path, "rt") as file:
-        rows = list(csv.DictReader(file))[:limit]
+    rows = _lines(path)[:limit]
     names = tuple(name for name in rows[0] if name not in (target, *without))
     values = np.array([[float(row[name] or "nan") for name in (*names, target)] for row in rows])
     return names, values[:, :-1], values[:, -1]

@@ -16,7 +16,7 @@ from sklearn.datasets import load_iris
 
 from stream_app.core.compiled_adapter import CompiledContender
 from stream_app.core.contenders import Contender
-from stream_app.core.kernels import rescale, standardise
+from stream_app.core.kernels import compiled, rescale, standardise
 from stream_app.core.models import build
 from stream_app.core.outputs import predict_plain
 from stream_app.core.river_adapter import RiverContender
@@ -268,6 +268,24 @@ def test_a_square_root_would_not_do() -> None:
     zeros = np.zeros(len(variances))
     scaled = rescale(np.ones((1, len(variances))), zeros, variances)
     assert bits(scaled[0]) == bits(np.array([1.0 / p for p in powers.tolist()]))
+
+
+def test_read_only_and_strided_arrays_are_as_good_as_any() -> None:
+    rng = np.random.default_rng(13)
+    matrix, labels = rng.normal(size=(200, 6)), (rng.random(400) < 0.5).astype(np.float64)
+    plain, strange = (build(numeric_shape(3), learner(), seed=1) for _ in range(2))
+    wanted = plain.advance(numbers(matrix[:, ::2].copy()), labels[::2].copy())
+    matrix.setflags(write=False)
+    labels.setflags(write=False)
+    assert bits(strange.advance(numbers(matrix[:, ::2]), labels[::2])) == bits(wanted)
+    assert bits(strange.predict(numbers(matrix[:, ::2]))) == bits(plain.predict(numbers(matrix[:, ::2].copy())))
+
+
+def test_code_that_cannot_be_kept_on_disk_is_compiled_all_the_same() -> None:
+    """A function without a file stands for a host without a folder to write to: numba refuses to cache both."""
+    names: dict[str, Any] = {}
+    exec("def double(x): return 2.0 * x", names)  # noqa: S102 - the only way to a function without a file
+    assert compiled(names["double"])(4.0) == 8.0
 
 
 def test_overflow_is_noticed() -> None:

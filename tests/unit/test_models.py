@@ -16,7 +16,18 @@ from stream_app.core.shape import Shape
 from stream_app.errors import Misconfigured
 from stream_app.settings import LearnerSettings
 from stream_app.values import Features, Floats, Task
-from tests.unit.river_oracle import bits, dicts, expected, numbers, numeric_shape, river_labels, run_river
+from tests.unit.river_oracle import (
+    DATA,
+    bits,
+    column,
+    dicts,
+    expected,
+    numbers,
+    numeric_shape,
+    river_labels,
+    run_river,
+    table,
+)
 
 MIXED = Shape(task=Task.BINARY, numeric=("age", "pay"), categorical=("plan", "town"), classes=("no", "yes"))
 
@@ -74,6 +85,18 @@ def test_mixed_and_missing_values_equal_plain_river(options: dict[str, Any], pip
     oracle = run_river(pipeline, dicts(features, MIXED), river_labels(labels, MIXED), MIXED)
     assert bits(outputs) == bits(expected(oracle, MIXED))
     assert len(set(outputs.tolist())) > 100
+
+
+def test_liver_with_its_category_and_missing_ratios() -> None:
+    names, matrix, labels = table(DATA / "liver_583.csv.gz", "Dataset", without=("Gender",))
+    shape = Shape(task=Task.BINARY, numeric=names, categorical=("Gender",), classes=(2, 1))
+    genders = column(DATA / "liver_583.csv.gz", "Gender")
+    features = Features(numeric=matrix, categorical=np.array([genders], dtype=object).T)
+    encoder = preprocessing.OrdinalEncoder() | preprocessing.OneHotEncoder(drop_zeros=True)
+    rows = dicts(features, shape)
+    oracle = run_river(mixed_pipeline(encoder, linear_model.LogisticRegression()), rows, (labels == 1).tolist(), shape)
+    outputs = build(shape, learner(), seed=1).advance(features, (labels == 1).astype(np.float64))
+    assert bits(outputs) == bits(expected(oracle, shape))
 
 
 @pytest.mark.parametrize("scale", [True, False])
