@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from pathlib import Path
+from typing import IO, Final
 
 #: Exits that starting again cannot mend: wrong usage, wrong settings.
 HOPELESS: Final = frozenset({2, 78})
@@ -24,6 +26,8 @@ class Child:
     name: str
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: file that gets what it prints; None: our standard error
+    log: Path | None = None
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
     _started_at: float = 0.0
@@ -31,16 +35,26 @@ class Child:
     _start_after: float = 0.0
 
     def start(self) -> None:
-        """Start the process; its standard output joins our standard error, ours being for data."""
-        self.process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "stream_app", *self.arguments],
-            env={**os.environ, **self.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,
-            start_new_session=True,  # Ctrl-C reaches us only: we stop our children in order
-        )
+        """Start the process; its standard output joins its standard error, ours being for data."""
+        with self._output() as output:
+            self.process = subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, "-m", "stream_app", *self.arguments],
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C reaches us only: we stop our children in order
+            )
         self.starts += 1
         self._started_at = time.monotonic()
+
+    @contextmanager
+    def _output(self) -> Iterator[IO[bytes] | int]:
+        if self.log is None:
+            yield sys.stderr.fileno()
+            return
+        with self.log.open("ab") as file:
+            yield file
 
     def kill(self) -> None:
         """End it with SIGKILL, as a crash would."""

@@ -87,7 +87,7 @@ class Fold:
     @property
     def known_labels(self) -> list[float]:
         """The previous labels that a prediction made now may use, newest first."""
-        return self._lags.known().tolist()
+        return [float(label) for label in self._lags.known()]
 
     def apply(self, window: Window) -> FoldReport:
         """Fold the next window in and return what came of it.

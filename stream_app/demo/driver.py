@@ -4,10 +4,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeAlias
 
 from stream_app.kafka.codec import encode
 from stream_app.ports import Deliver, Outgoing
+from stream_app.subscriber import Prediction
 
 #: Records between a prediction and the arrival of its label.
 LABEL_DELAY: Final = 500
@@ -27,24 +28,8 @@ POISON: Final[Sequence[bytes | None]] = (
 )
 
 
-class Answer(Protocol):
-    """What the demo reads of a prediction."""
-
-    @property
-    def version(self) -> str:
-        """Version that answered."""
-
-    @property
-    def digest(self) -> str:
-        """Digest of its artifact."""
-
-    @property
-    def output(self) -> float:
-        """P(positive class)."""
-
-
 #: Predicts records with the model loaded now; None before there is one.
-Ask = Callable[[Sequence[Mapping[str, Any]]], Sequence[Answer] | None]
+Ask: TypeAlias = Callable[[Sequence[Mapping[str, Any]]], Sequence[Prediction] | None]
 
 
 @dataclass(slots=True)

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from stream_app.demo.driver import LABEL_DELAY, Answer, Driver
+from stream_app.demo.driver import LABEL_DELAY, Driver
 from stream_app.demo.view import Picture, Point
 from stream_app.errors import Outage
 from stream_app.ports import ENDED, Deliver, Stores
 from stream_app.settings import Settings
-from stream_app.subscriber import LoadedModel, ModelSubscriber
+from stream_app.subscriber import LoadedModel, ModelSubscriber, Prediction
 from stream_app.supervisor import Child
 from stream_app.values import JobStatus
 from stream_app.worker.audit import Audit
@@ -88,7 +88,7 @@ class Session:
             if self.driver.sent.total - self._taken_in() < MOST_AHEAD:
                 return
 
-    def _ask(self, features: Sequence[Mapping[str, Any]]) -> Sequence[Answer] | None:
+    def _ask(self, features: Sequence[Mapping[str, Any]]) -> Sequence[Prediction] | None:
         if self.subscriber.current(MODEL) is None:
             return None
         return self.subscriber.predict(MODEL, features)

@@ -1,6 +1,5 @@
 """What follows from a folded window: effects, checkpoints, publications."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -121,7 +120,7 @@ class Aftermath:
                 self._observe("model_score", amount=float(value), model=fold.model, metric=metric, split="prequential")
 
 
-def _events(window: Window, report: FoldReport) -> Sequence[tuple[str, bytes]]:
+def _events(window: Window, report: FoldReport) -> tuple[tuple[str, bytes], ...]:
     header = window.header
     events: list[tuple[str, dict[str, Any]]] = [
         (

@@ -48,7 +48,7 @@ class Tools:
     deliver: Deliver
     partitions: PartitionLog
     #: takes a model over and recovers it; blocks
-    own: Callable[[str, Partition, Line], ModelOwner]
+    own: Callable[[str, Partition, int, Line], ModelOwner]
     #: the incarnation of a topic; blocks
     incarnation: Callable[[str], str]
     threads: Executor
@@ -76,7 +76,6 @@ class WorkerHandler:
         self._tools = tools
         self._policy = policy
         self._stations: dict[tuple[str, int], _Station] = {}
-        self._failure: BaseException | None = None
 
     async def assigned(self, partitions: Sequence[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
         """Take the partitions and their models over, recover them, and return where to read on."""
@@ -93,7 +92,7 @@ class WorkerHandler:
         station.passed, station.stored_at = position, self._tools.clock()
         for model, home in self._policy.map.homes.items():
             if (topic, number) == (self._policy.map.topic, home):
-                station.owners[model] = self._tools.own(model, partition, station.line)
+                station.owners[model] = self._tools.own(model, partition, position, station.line)
         return station
 
     @staticmethod
@@ -204,6 +203,10 @@ class WorkerHandler:
         behind = station.passed - station.position
         age = self._tools.clock() - station.stored_at
         return behind >= self._policy.progress_records or (behind > 0 and age >= self._policy.progress_s)
+
+    def healthy(self) -> str | None:
+        """Return what is wrong; failures end the process by themselves, so nothing lingers."""
+        return None
 
     async def drain(self) -> None:
         """Make everything that was taken in durable."""

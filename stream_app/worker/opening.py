@@ -30,16 +30,18 @@ class Opener:
     #: "host:pid", for people
     owner: str
 
-    def own(self, model: str, partition: Partition, line: Line) -> ModelOwner:
+    def own(self, model: str, partition: Partition, position: int, line: Line) -> ModelOwner:
         """Take the model over and return its owner, recovered; blocks for as long as the recovery takes.
 
+        `position` is the partition's own: a model that is new starts there, since what lies before was dealt with
+        when nobody knew the model.
         1. fence: from here on the owner before can write nothing
         2. recover the state from the log; 3. store the effects of the newest window if a crash left them out
         4. first time: register the online learner and ask for its promotion
         """
         settings = self.models[model]
         schema = schema_of(settings)
-        tenure = self._take_over(model, schema, partition)  # 1
+        tenure = self._take_over(model, schema, {partition: position})  # 1
         recovered = recover(self.hands.stores, settings, tenure, lambda: self.fresh(model))  # 2
         aftermath = self._aftermath(settings, tenure)
         aftermath.resume(recovered.fold, recovered.checkpoint_seq)
@@ -52,10 +54,7 @@ class Opener:
         settings = self.models[model]
         return Fold(model, settings, schema_of(settings), midway=lambda: crashpoint("learn_half"))
 
-    def _take_over(self, model: str, schema: Schema, partition: Partition) -> Tenure:
-        # a model that is new starts where the partition's own position stands: what lies before was dealt
-        # with when nobody knew the model
-        start = {partition: self.hands.stores.partitions.position(partition)}
+    def _take_over(self, model: str, schema: Schema, start: dict[Partition, int]) -> Tenure:
         log = self.hands.stores.log
         tenure = log.take_over(model, owner=self.owner, schema_json=schema.to_json(), start=start)
         if tenure.schema_json != schema.to_json():

@@ -173,9 +173,20 @@ class ModelOwner:
 
     async def _commit_and_fold(self, window: Window) -> FoldReport:
         _, report = await asyncio.gather(
-            self._in_thread(self._hands.stores.log.commit, window),
-            self._in_thread(self._fold.apply, window),
+            self._in_thread(self._commit, window),
+            self._in_thread(self._learn, window),
         )
+        return report
+
+    def _commit(self, window: Window) -> None:
+        began = self._hands.clock()
+        self._hands.stores.log.commit(window)
+        self._hands.observe("commit_duration", amount=self._hands.clock() - began, model=self.model)
+
+    def _learn(self, window: Window) -> FoldReport:
+        began = self._hands.clock()
+        report = self._fold.apply(window)
+        self._hands.observe("learn_duration", amount=self._hands.clock() - began, model=self.model)
         return report
 
     async def _in_thread(self, call: Callable[..., Result], *args: Any) -> Result:  # noqa: ANN401 - as run_in_executor

@@ -1,0 +1,219 @@
+"""The composition root: settings in, wired rooms out. Only here adapters are built."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from confluent_kafka.admin import AdminClient
+
+from stream_app.core.fold import Fold
+from stream_app.errors import Misconfigured, NotFound
+from stream_app.inference import resolve
+from stream_app.kafka import client, topics
+from stream_app.kafka.dead_letters import Grave
+from stream_app.kafka.producer import Producer, TransactionalProducer
+from stream_app.kafka.relay import NAME as RELAY
+from stream_app.kafka.relay import Relay
+from stream_app.ports import Observer, Recorder, Stores
+from stream_app.settings import ModelSettings, Settings
+from stream_app.storage.artifacts import ArtifactReader, SignedArtifacts
+from stream_app.storage.checkpoints import SqlCheckpoints
+from stream_app.storage.control import SqlControlRequests
+from stream_app.storage.database import open_database
+from stream_app.storage.effects import SqlPublications
+from stream_app.storage.jobs import SqlJobs
+from stream_app.storage.keys import checkpoint_key
+from stream_app.storage.leases import SqlLeases
+from stream_app.storage.outbox import SqlOutbox
+from stream_app.storage.packing import unpack
+from stream_app.storage.partition_log import SqlPartitionLog
+from stream_app.storage.registry import SqlRegistry
+from stream_app.storage.signing import Signer, open_signer, open_verifier
+from stream_app.storage.window_log import SqlWindowLog
+from stream_app.subscriber import ModelSubscriber
+from stream_app.values import Version
+from stream_app.worker.handler import Policy, Tools, WorkerHandler
+from stream_app.worker.opening import Opener, schema_of
+from stream_app.worker.owner import Hands
+from stream_app.worker.publishing import Publisher
+from stream_app.worker.routing import Map
+from stream_app.worker.sealing import Predict
+
+#: Threads of a worker: for each of a few models one that commits and one that learns, and one for Kafka.
+THREADS: Final = 8
+
+
+class Rooms:
+    """What a process is made of, each part built when first asked for."""
+
+    def __init__(self, settings: Settings, *, observe: Observer | None = None) -> None:
+        self.settings = settings
+        self.observe = observe or Recorder()
+        self.clock = time.time
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+
+    @cached_property
+    def root(self) -> Path:
+        """The storage folder."""
+        return self.settings.storage.root
+
+    @cached_property
+    def models(self) -> dict[str, ModelSettings]:
+        """The models, with features and classes filled in from their data files."""
+        return {name: resolve(model) for name, model in self.settings.models.items()}
+
+    def model(self, name: str) -> ModelSettings:
+        """Return a model's settings; raises NotFound."""
+        if name not in self.settings.models:
+            raise NotFound(f"no model {name!r} in the settings, expected one of: {', '.join(self.settings.models)}")
+        return self.models[name]
+
+    @cached_property
+    def signer(self) -> Signer:
+        """The signer of artifacts and events; makes its key on first run."""
+        pem = self.settings.storage.signing_key
+        return open_signer(self.root, None if pem is None else pem.get_secret_value())
+
+    @cached_property
+    def artifact_place(self) -> str:
+        """Where artifacts are."""
+        return self.settings.storage.artifacts or str(self.root / "artifacts")
+
+    @cached_property
+    def stores(self) -> Stores:
+        """All of storage, over one database."""
+        storage, names = self.settings.storage, self.settings.kafka.topics
+        engine = open_database(None if storage.url is None else storage.url.get_secret_value(), self.root)
+        given = storage.checkpoint_key
+        key = checkpoint_key(self.root, None if given is None else given.get_secret_value())
+        publications = SqlPublications(
+            engine, model_updated=names.model_updated, learning_events=names.learning_events, clock=self.clock
+        )
+        return Stores(
+            log=SqlWindowLog(
+                engine, self.root, publications=publications, clock=self.clock, inline_bytes=self._inline_bytes()
+            ),
+            partitions=SqlPartitionLog(engine, clock=self.clock),
+            publications=publications,
+            control=SqlControlRequests(engine, clock=self.clock),
+            checkpoints=SqlCheckpoints(
+                engine, self.root, key=key, keep=storage.keep_checkpoints, clock=self.clock, observe=self.observe
+            ),
+            artifacts=SignedArtifacts(self.artifact_place, self.signer),
+            registry=SqlRegistry(engine),
+            jobs=SqlJobs(engine),
+            outbox=SqlOutbox(engine, learning_events=names.learning_events),
+            leases=SqlLeases(engine),
+        )
+
+    def _inline_bytes(self) -> dict[str, int]:
+        return {name: model.window.inline_bytes for name, model in self.settings.models.items()}
+
+    def fold(self, model: str, settings: ModelSettings | None = None) -> Fold:
+        """Return a model's fold before its first window."""
+        chosen = settings or self.model(model)
+        return Fold(model, chosen, schema_of(chosen))
+
+    def load(self, version: Version) -> Predict:
+        """Fetch, verify and load a batch version; raises Corrupt, Outage or NotFound."""
+        if version.artifact is None:
+            raise NotFound(f"version {version.number} of {version.model!r} has no stored artifact")
+        model = unpack(self.stores.artifacts.get(version.artifact))
+        model.check()
+        return model.predict
+
+    @cached_property
+    def threads(self) -> ThreadPoolExecutor:
+        """The threads in which a worker blocks."""
+        return ThreadPoolExecutor(THREADS, thread_name_prefix="worker")
+
+    def handler(self, deliver: Producer) -> WorkerHandler:
+        """Return what takes the runs of records in."""
+        if not self.models:
+            raise Misconfigured("models: none is declared; `stream-app init --from FILE --target COLUMN` writes one")
+        hands = Hands(stores=self.stores, threads=self.threads, clock=self.clock, observe=self.observe)
+        opener = Opener(
+            hands=hands,
+            models=self.models,
+            publisher=Publisher(self.stores.artifacts, self.signer),
+            load=self.load,
+            owner=self.name,
+        )
+        tools = Tools(
+            deliver=deliver,
+            partitions=self.stores.partitions,
+            own=opener.own,
+            incarnation=self.incarnation,
+            threads=self.threads,
+            clock=self.clock,
+            observe=self.observe,
+        )
+        return WorkerHandler(tools, self._policy())
+
+    def _policy(self) -> Policy:
+        kafka = self.settings.kafka
+        windows = [model.window for model in self.models.values()]
+        limits = [model.dead_letters for model in self.models.values()]
+        return Policy(
+            map=Map(topic=kafka.topics.ground_truth, homes=self._homes(), ingest=kafka.ingest),
+            grave=Grave(
+                suffix=kafka.topics.dead_letter_suffix,
+                group=kafka.group_id,
+                max_message_bytes=kafka.max_message_bytes,
+            ),
+            owner=self.name,
+            progress_records=min(w.progress_records for w in windows),
+            progress_s=min(w.progress_s for w in windows),
+            max_bad_share=max(limit.max_share for limit in limits),
+            bad_share_over=max(limit.over_records for limit in limits),
+        )
+
+    def _homes(self) -> dict[str, int]:
+        topic = self.settings.kafka.topics.ground_truth
+        partitions = self._record(topic, self.incarnation(topic))
+        return {name: topics.home_partition(name.encode(), partitions) for name in self.models}
+
+    @cached_property
+    def admin(self) -> AdminClient:
+        """Kafka's admin client."""
+        return client.admin(self.settings.kafka)
+
+    def incarnation(self, topic: str) -> str:
+        """Return the topic's incarnation; raises Misconfigured if it is another than the one last read."""
+        found = topics.incarnation(self.admin, topic)
+        known = self.stores.partitions.incarnation(topic)
+        if known not in {None, found} and self.settings.kafka.incarnation == "stop":
+            raise Misconfigured(
+                f"kafka.incarnation: topic {topic!r} was deleted and created again since it was last read (before "
+                f"{known}, now {found}), so its offsets mean other records; set it to 'follow' to read from the start"
+            )
+        self._record(topic, found)
+        return found
+
+    def _record(self, topic: str, incarnation: str) -> int:
+        """Note that this incarnation is read; return the number of partitions that it had at first sight."""
+        now = topics.partition_count(self.admin, topic)
+        return self.stores.partitions.record_incarnation(topic, incarnation, partitions=now)
+
+    def relay(self) -> Relay:
+        """Return what brings the outbox to Kafka."""
+        return Relay(
+            self.stores.outbox,
+            self.stores.leases,
+            lambda: TransactionalProducer(self.settings.kafka, RELAY),
+            holder=f"{self.name}:{threading.get_ident()}",
+            clock=self.clock,
+            observe=self.observe,
+        )
+
+    def subscriber(self, models: Sequence[str]) -> ModelSubscriber:
+        """Return a subscriber to these models, not yet started."""
+        verifier = open_verifier(self.root, self.settings.storage.verify_key)
+        reader = ArtifactReader(self.artifact_place, verifier)
+        return ModelSubscriber(models, self.settings.kafka, reader, verifier, observe=self.observe)

@@ -1,0 +1,45 @@
+"""`stream-app demo`: the main job on real data, before your eyes."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from stream_app.cli.options import AsJson
+from stream_app.cli.output import note, print_fields, print_json
+from stream_app.demo.running import Options, run
+from stream_app.demo.view import Picture, progress_bar, render
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: stream-app demo --fast --json")
+def demo(
+    *,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="As fast as it goes, instead of 1,500 records a second.")
+    ] = False,
+    keep: Annotated[Path | None, typer.Option("--keep", help="Keep settings, state and logs in this folder.")] = None,
+    report: Annotated[Path, typer.Option(help="HTML report to write.")] = Path("demo-report.html"),
+    as_json: AsJson = False,
+) -> None:
+    """Stream real data, learn, retrain, kill the worker, recover, reload; then print what was proved."""
+    console = Console(stderr=True)
+    with ExitStack() as stack:
+        live: Live | None = None
+        bar = None
+
+        def show(picture: Picture) -> None:
+            nonlocal live, bar
+            if not console.is_terminal:
+                return
+            if live is None or bar is None:
+                bar = progress_bar(picture.total)
+                live = stack.enter_context(Live(console=console, refresh_per_second=5))
+            live.update(render(picture, bar))
+
+        result = run(Options(paced=not fast, report=report, folder=keep), show, note)
+    print_json(result) if as_json else print_fields(result)

@@ -1,0 +1,90 @@
+"""`stream-app log`: the window log, for people and for other engines."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from stream_app.bootstrap import Rooms
+from stream_app.cli.exits import CHECK_FAILED
+from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
+from stream_app.cli.output import note, print_fields, print_json, print_rows
+from stream_app.storage.export import export as export_rows
+from stream_app.worker.audit import audit
+
+app = typer.Typer(no_args_is_help=True, help="Look at, prove or export the window log.")
+Model = Annotated[str, typer.Argument(help="Name of the model.")]
+
+
+@app.command(epilog="Example: stream-app log files electricity --json")
+def files(model: Model, config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
+    """List the Parquet files that hold the model's rows, and how to read them."""
+    rooms = Rooms(load(config, overrides))
+    found = [{**asdict(file), "path": str(rooms.root.absolute() / file.path)} for file in rooms.stores.log.files(model)]
+    paths = [file["path"] for file in found]
+    lines = {"pandas": f"pandas.read_parquet({paths})", "duckdb": f"FROM read_parquet({paths})"}
+    if as_json:
+        print_json({"model": model, "files": found, **lines})
+        return
+    print_rows(found)
+    for engine, line in lines.items():
+        note(f"{engine}: {line}" if len(paths) <= 1 else f"{engine}: the list of these paths, e.g. {line[:60]}…")
+
+
+@app.command(epilog="Example: stream-app log verify electricity --json")
+def verify(model: Model, config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
+    """Fold the whole log anew and prove that it gives the state that was learned; exit code 3 if not."""
+    rooms = Rooms(load(config, overrides))
+    newest = rooms.stores.log.metrics(model, newest=1)
+    total = int(newest[0]["seq"]) if newest else 0
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(f"folding {model}", total=total)
+        found = audit(rooms.stores, rooms.fold(model), lambda seq: progress.update(bar, completed=seq))
+    result = {"ok": found.ok, **asdict(found)}
+    if as_json:
+        print_json(result)
+    else:
+        print_fields({name: value for name, value in result.items() if name != "problems"})
+    for problem in found.problems:
+        note(problem)
+    if not found.ok:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command(epilog="Example: stream-app log export electricity ./electricity-log --format delta")
+def export(
+    model: Model,
+    folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist yet.")],
+    format_: Annotated[Literal["parquet", "delta"], typer.Option("--format", help="What to write.")] = "parquet",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Write the model's rows to a plain folder of Parquet files, or to a Delta table."""
+    rows = export_rows(Rooms(load(config, overrides)).stores.log, model, folder, format_)
+    if as_json:
+        print_json({"model": model, "folder": str(folder), "format": format_, "rows": rows})
+    note(f"Wrote {rows:,} rows of {model} to {folder}.")
+
+
+@app.command(epilog="Example: stream-app log stats electricity")
+def stats(model: Model, config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
+    """Print what the log holds and where it stands."""
+    stores = Rooms(load(config, overrides)).stores
+    newest = stores.log.metrics(model, newest=1)
+    seq = int(newest[0]["seq"]) if newest else 0
+    row_count, digest = stores.log.rows_digest(model, through=seq)
+    result = {
+        "model": model,
+        "windows": seq,
+        "rows": row_count,
+        "rows_digest": digest,
+        "learned": newest[0]["learned"] if newest else 0,
+        "positions": {f"{p.topic}[{p.number}]": at for p, at in stores.log.positions(model).items()},
+        "files": len(stores.log.files(model)),
+    }
+    print_json(result) if as_json else print_fields(result)

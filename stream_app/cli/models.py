@@ -1,0 +1,113 @@
+"""`stream-app models`: what serves, what could, and asking for another."""
+
+import time
+from typing import Annotated, Any, Final
+
+import typer
+
+from stream_app.bootstrap import Rooms
+from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
+from stream_app.cli.output import note, print_json, print_rows
+from stream_app.core.fold import ONLINE
+from stream_app.errors import Conflict, Outage
+from stream_app.values import ControlEntry, Version, VersionStatus
+
+app = typer.Typer(no_args_is_help=True, help="List models and versions; promote or roll back.")
+Model = Annotated[str, typer.Argument(help="Name of the model.")]
+#: How long a request may wait for the model's worker.
+ANSWER_S: Final = 30.0
+
+
+@app.command("list", epilog="Example: stream-app models list --json")
+def list_(config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
+    """List the models that have a log, and what serves."""
+    rows = [dict(row) for row in Rooms(load(config, overrides)).stores.registry.models()]
+    print_json(rows) if as_json else print_rows(rows)
+
+
+@app.command(epilog="Example: stream-app models show electricity")
+def show(model: Model, config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
+    """Show a model's versions, newest first, with their lineage."""
+    stores = Rooms(load(config, overrides)).stores
+    champion, promotion_seq = stores.registry.champion(model)
+    rows = [_described(version, champion) for version in stores.registry.versions(model)]
+    if as_json:
+        print_json({"model": model, "champion": champion, "promotion_seq": promotion_seq, "versions": rows})
+        return
+    print_rows(rows)
+
+
+@app.command(epilog="Example: stream-app models promote electricity 3")
+def promote(
+    model: Model,
+    version: Annotated[int, typer.Argument(help="Number of the version; 1 is the online learner.")],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the model's worker to serve this version, past the gate; waits for its answer."""
+    _ask(Rooms(load(config, overrides)), model, "promote", version, as_json=as_json)
+
+
+@app.command(epilog="Example: stream-app models rollback electricity")
+def rollback(
+    model: Model,
+    to: Annotated[int | None, typer.Option(help="Version to go back to; default: the newest promoted before.")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the model's worker to serve an earlier version again; waits for its answer."""
+    rooms = Rooms(load(config, overrides))
+    _ask(rooms, model, "rollback", _earlier(rooms, model) if to is None else to, as_json=as_json)
+
+
+def _earlier(rooms: Rooms, model: str) -> int:
+    registry = rooms.stores.registry
+    champion, _ = registry.champion(model)
+    candidates = [v.number for v in registry.versions(model) if v.status is VersionStatus.PROMOTED]
+    earlier = [number for number in candidates if number < champion]
+    if not earlier:
+        raise Conflict(f"{model}: no version was promoted before version {champion}")
+    return max(earlier)
+
+
+def _ask(rooms: Rooms, model: str, kind: str, version: int, *, as_json: bool) -> None:
+    request = rooms.stores.control.ask(model, kind, {"version": version}, by=f"cli:{rooms.name}")
+    entry = _answer(rooms, request)
+    result: dict[str, Any] = {"model": model, "version": version, "accepted": entry.accepted, "reason": entry.reason}
+    if as_json:
+        print_json(result)
+    if not entry.accepted:
+        raise Conflict(f"{model}: {entry.reason}")
+    note(
+        f"{model}: version {version} serves from window {rooms.stores.registry.champion(model)[1]} on." * (not as_json)
+    )
+
+
+def _answer(rooms: Rooms, request: int) -> ControlEntry:
+    deadline = time.monotonic() + ANSWER_S
+    while time.monotonic() < deadline:
+        entry = rooms.stores.control.answer(request)
+        if entry is not None:
+            return entry
+        time.sleep(0.1)
+    raise Outage(f"no worker answered within {ANSWER_S:g} s; the request waits until one owns the model")
+
+
+def _described(version: Version, champion: int) -> dict[str, Any]:
+    return {
+        "version": version.number,
+        "kind": version.kind,
+        "status": "champion" if version.number == champion else version.status.value,
+        "algorithm": version.algorithm,
+        "trigger": "" if version.number == ONLINE else version.trigger,
+        "trained_through": version.trained_through,
+        "rows": version.row_count,
+        "rows_digest": version.rows_digest[:12],
+        "parent": version.parent,
+        "metrics": dict(version.metrics),
+        "sha256": version.artifact.sha256 if version.artifact else None,
+    }

@@ -1,0 +1,122 @@
+"""Setting the demo's stage and clearing it away."""
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from stream_app import configuration
+from stream_app.bootstrap import Rooms
+from stream_app.demo import report
+from stream_app.demo.session import MODEL, Session, settings_text, summary
+from stream_app.demo.view import Picture
+from stream_app.errors import Outage
+from stream_app.kafka.embedded import EmbeddedBroker
+from stream_app.kafka.producer import Producer
+from stream_app.supervisor import Child, Supervisor
+from stream_app.worker.audit import audit
+
+DATA: Final = "electricity.csv.gz"
+#: How long worker and trainer may take to start.
+START_S: Final = 45.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line chose."""
+
+    paced: bool
+    report: Path
+    #: None: a temporary folder, removed at the end
+    folder: Path | None
+
+
+def run(options: Options, show: Callable[[Picture], None], say: Callable[[str], None]) -> dict[str, Any]:
+    """Run the demo from an empty folder to its summary.
+
+    1. broker, settings, processes; 2. the stream; 3. stop the processes; 4. prove the log; 5. report
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(_folder(options.folder))
+        data = stack.enter_context(as_file(files("stream_app") / "data" / DATA))
+        broker = stack.enter_context(EmbeddedBroker())  # 1
+        config = folder / "stream_app.toml"
+        config.write_text(settings_text(folder / "state", data), encoding="utf-8")
+        address = {"kafka.bootstrap_servers": broker.bootstrap_servers}
+        rooms = Rooms(configuration.load(config, address))
+        children = _children(config, broker.bootstrap_servers, folder / "processes.log")
+        say(f"settings, state and logs are in {folder}")
+        with _running(Supervisor(children)):
+            session = stack.enter_context(_session(rooms, children[0], data, paced=options.paced))
+            session.run(show)  # 2
+        # 3: leaving the block has stopped the processes in order
+        proof = audit(rooms.stores, rooms.fold(MODEL), lambda _: None)  # 4
+        result = summary(session, proof)
+        report.write(options.report, session.picture, result)  # 5
+        return {**result, "report": str(options.report)}
+
+
+@contextmanager
+def _folder(chosen: Path | None) -> Iterator[Path]:
+    if chosen is not None:
+        chosen.mkdir(parents=True, exist_ok=True)
+        yield chosen.absolute()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="stream_app-demo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _children(config: Path, bootstrap_servers: str, log: Path) -> list[Child]:
+    environment = {"STREAM_APP_KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers}
+    return [Child(name, [name, "--config", str(config)], environment, log=log) for name in ("worker", "trainer")]
+
+
+@contextmanager
+def _running(supervisor: Supervisor) -> Iterator[None]:
+    """Keep the processes running in the background, and stop them in order at the end."""
+    stop = threading.Event()
+    keeper = threading.Thread(target=supervisor.run, args=(stop.wait,), name="demo-supervisor", daemon=True)
+    supervisor.start()
+    keeper.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        keeper.join()
+        supervisor.stop()
+
+
+@contextmanager
+def _session(rooms: Rooms, worker: Child, data: Path, *, paced: bool) -> Iterator[Session]:
+    rows = [{str(name): value for name, value in row.items()} for row in pd.read_csv(data).to_dict("records")]
+    _await_model(rooms)
+    with rooms.subscriber([MODEL]) as subscriber, Producer(rooms.settings.kafka) as deliver:
+        yield Session(
+            settings=rooms.settings,
+            stores=rooms.stores,
+            subscriber=subscriber,
+            worker=worker,
+            rows=rows,
+            deliver=deliver,
+            paced=paced,
+        )
+
+
+def _await_model(rooms: Rooms) -> None:
+    """Wait until the worker has taken its model over: the stream begins with everybody in place."""
+    deadline = time.monotonic() + START_S
+    while not rooms.stores.registry.models():
+        if time.monotonic() > deadline:
+            raise Outage(f"the worker did not start within {START_S:g} s; its log is beside the settings")
+        time.sleep(0.1)

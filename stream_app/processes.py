@@ -1,0 +1,75 @@
+"""The long-running processes: what each starts, watches and ends."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from stream_app import __version__
+from stream_app.bootstrap import Rooms
+from stream_app.kafka.producer import Producer
+from stream_app.kafka.relay import Relay
+from stream_app.settings import Settings
+from stream_app.stream.app import StreamApp, build_app
+from stream_app.stream.app import run_worker as run_app
+from stream_app.telemetry import logs
+from stream_app.telemetry.health import HealthServer, Served
+from stream_app.telemetry.metrics import CONTENT_TYPE, PrometheusObserver
+from stream_app.worker.handler import TICK_S, WorkerHandler
+
+#: How long a worker waits for its relay to finish what it is sending.
+RELAY_ENDS_S: Final = 3.0
+
+
+def run_worker(settings: Settings) -> int:
+    """Run a worker until SIGTERM or a failure; return the exit code."""
+    logs.configure(settings.log)
+    observe = PrometheusObserver()
+    observe("build_info", version=__version__)
+    rooms = Rooms(settings, observe=observe)
+    with ExitStack() as stack:
+        deliver = stack.enter_context(Producer(settings.kafka))
+        handler = rooms.handler(deliver)
+        topics = (settings.kafka.topics.ground_truth, *settings.kafka.ingest)
+        app = build_app(settings.kafka, subscriptions=topics, handler=handler)
+        stack.enter_context(_in_background(rooms.relay()))
+        stack.enter_context(_health(settings, app, observe))
+        return run_app(app, _ticker(handler))
+
+
+def _ticker(handler: WorkerHandler) -> Callable[[], Awaitable[None]]:
+    async def tick() -> None:
+        while True:
+            await handler.tick()
+            await asyncio.sleep(TICK_S)
+
+    return tick
+
+
+@contextmanager
+def _in_background(relay: Relay) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=relay.run, args=(stop,), name="relay", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(RELAY_ENDS_S)
+
+
+@contextmanager
+def _health(settings: Settings, app: StreamApp, observe: PrometheusObserver) -> Iterator[None]:
+    port = settings.http.worker_port
+    if port is None:
+        yield
+        return
+    served = Served(
+        live={"worker": app.unhealthy},
+        ready={"assignment": lambda: None if app.is_ready() else "no partition is assigned and in place yet"},
+        exposition=observe.exposition,
+        content_type=CONTENT_TYPE,
+    )
+    with HealthServer(served, host=settings.http.host, port=port):
+        yield
