@@ -1,0 +1,55 @@
+"""`up`: everything on one machine, supervised, over the embedded broker unless one is named."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from stream_app.kafka.embedded import EmbeddedBroker
+from stream_app.settings import Settings
+from stream_app.supervisor import Child, Supervisor
+
+#: In the storage folder while an embedded broker runs: its address, for `produce` and others on this machine.
+ADDRESS_FILE: Final = "broker"
+_ADDRESS: Final = "STREAM_APP_KAFKA__BOOTSTRAP_SERVERS"
+_INCARNATION: Final = "STREAM_APP_KAFKA__INCARNATION"
+
+
+def run_up(settings: Settings, arguments: list[str], say: Callable[[str], None]) -> int:
+    """Run worker and trainer until SIGTERM or SIGINT; return the exit code.
+
+    `arguments` hand the settings on to them, e.g. ["--config", "stream_app.toml"].
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with ExitStack() as stack:
+        environment = {}
+        if settings.kafka.bootstrap_servers is None:
+            environment = stack.enter_context(_embedded(settings.storage.root, say))
+        children = [Child(name, [name, *arguments], environment) for name in ("worker", "trainer")]
+        supervisor = Supervisor(children)
+        supervisor.start()
+        try:
+            return supervisor.run(stop.wait)
+        finally:
+            supervisor.stop()
+
+
+@contextmanager
+def _embedded(root: Path, say: Callable[[str], None]) -> Iterator[dict[str, str]]:
+    with EmbeddedBroker() as broker:
+        address = root / ADDRESS_FILE
+        root.mkdir(parents=True, exist_ok=True)
+        address.write_text(broker.bootstrap_servers, encoding="utf-8")
+        say(
+            f"embedded broker at {broker.bootstrap_servers}: in memory only, keeps about 5 MB a partition, its topics "
+            "appear on first use; set kafka.bootstrap_servers for a real one"
+        )
+        try:
+            # a fresh broker has fresh topics: following them is what "start again" means here
+            yield {_ADDRESS: broker.bootstrap_servers, _INCARNATION: "follow"}
+        finally:
+            address.unlink(missing_ok=True)
