@@ -48,6 +48,8 @@ windows = Table(
     Column("closed_at", Float, nullable=False),
     Column("row_count", Integer, nullable=False),
     Column("rows_digest", String(64), nullable=False),  # of the canonical rows, "" without rows
+    Column("rows_total", BigInteger, nullable=False),  # rows of this window and all before it, retained or not
+    Column("chain", String(64), nullable=False),  # sha256 over the rows_digests so far; survives retention
     Column("header", Text, nullable=False),  # the rest of WindowHeader
     Column("file", String(300), nullable=True),  # names window_files.path; null: inline or header only
     Column("inline", LargeBinary, nullable=True),  # Parquet bytes of a small window
@@ -73,6 +75,7 @@ reader_leases = Table(
     Column("id", _Id, primary_key=True, autoincrement=True),
     Column("model", String(64), nullable=False, index=True),
     Column("holder", String(200), nullable=False),
+    Column("began", Float, nullable=False),
     Column("until", Float, nullable=False),  # replaced files outlive every lease that began before
 )
 
@@ -102,6 +105,7 @@ partition_positions = Table(
     Column("topic", String(249), primary_key=True),
     Column("partition", Integer, primary_key=True),
     Column("epoch", BigInteger, nullable=False),
+    Column("owner", String(200), nullable=False),  # host:pid, for people
     Column("next_offset", BigInteger, nullable=False),
     Column("dead_lettered", BigInteger, nullable=False),
     Column("forwarded", BigInteger, nullable=False),
@@ -114,6 +118,7 @@ topics = Table(
     Column("incarnation", String(64), primary_key=True),
     Column("partitions", Integer, nullable=False),  # at first sight: a model's home stays when topics grow
     Column("first_seen_at", Float, nullable=False),
+    Column("last_read_at", Float, nullable=False),
 )
 
 control_requests = Table(

@@ -1,0 +1,163 @@
+"""Folded states on disk, signed: what was altered, cut short or put there by others is never unpickled."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, delete, select, update
+
+from stream_app.crashpoints import crashpoint
+from stream_app.errors import Corrupt, Fenced, NotFound, Outage
+from stream_app.ports import Checkpoint, Clock, Observer
+from stream_app.storage.database import insert_into, writing
+from stream_app.storage.durable import make_folder, sync_folder
+from stream_app.storage.ownership import move_on
+from stream_app.storage.tables import checkpoints, models
+
+FOLDER: Final = "checkpoints"
+QUARANTINE: Final = "quarantine"
+
+
+class SqlCheckpoints:
+    """`ports.Checkpoints` over the table and the folder `<root>/checkpoints`."""
+
+    def __init__(self, engine: Engine, root: Path, *, key: bytes, keep: int, clock: Clock, observe: Observer) -> None:
+        """`keep` newest checkpoints stay beside pinned ones; `observe` hears `checkpoints_broken`."""
+        self._engine = engine
+        self._root = root
+        self._key = key
+        self._keep = keep
+        self._clock = clock
+        self._observe = observe
+
+    def save(self, model: str, *, epoch: int, seq: int, fold_digest: str, state: bytes) -> None:
+        """Make the state durable, then let its row say so.
+
+        1. all bytes under a draft's name, synced, 2. renamed, the folder synced
+        3. the row, if the epoch is ours and the effects of `seq` are stored; what it replaces goes
+        Raises Fenced, or Outage when the folder cannot be written.
+        """
+        path = f"{FOLDER}/{model}/{seq}-{secrets.token_hex(8)}.ckpt"
+        try:
+            self._write_durably(self._root / path, state)  # 1, 2
+        except OSError as error:
+            raise Outage(f"checkpoint {path}: {error.strerror}") from error
+        row = {"model": model, "seq": seq, "epoch": epoch, "fold_digest": fold_digest, "path": path}
+        row |= self._seal(model, seq, fold_digest, state)
+        row |= {"size": len(state), "created_at": self._clock(), "pinned": 0, "broken": None}
+        try:
+            replaced = self._insert(row)  # 3
+        except Fenced:
+            self._delete([path])
+            raise
+        self._delete(replaced)
+
+    def newest(self, model: str, *, through: int | None = None) -> Iterator[Checkpoint]:
+        """Yield checkpoints newest first; one whose digest or HMAC fails is set aside and reported, not yielded.
+
+        What is yielded are the bytes that were verified: the file is read once.
+        """
+        query = select(checkpoints).where(checkpoints.c.model == model, checkpoints.c.broken.is_(None))
+        if through is not None:
+            query = query.where(checkpoints.c.seq <= through)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(checkpoints.c.seq.desc())).mappings().all()
+        for row in rows:
+            try:
+                yield Checkpoint(seq=row["seq"], fold_digest=row["fold_digest"], state=self._verified(row))
+            except Corrupt as error:
+                self._set_aside(row, str(error))
+
+    def pin(self, model: str, seq: int) -> None:
+        """Keep the checkpoint of `seq` whatever its age; raises NotFound."""
+        with self._engine.begin() as connection:
+            query = update(checkpoints).where(_is(model, seq), checkpoints.c.broken.is_(None)).values(pinned=1)
+            if connection.execute(query).rowcount == 0:
+                raise NotFound(f"{model}: there is no checkpoint of window {seq}")
+
+    def drop_before(self, model: str, seq: int) -> None:
+        """Remove checkpoints older than `seq`, pinned or not: retention dropped windows they would start from."""
+        with self._engine.begin() as connection:
+            old = and_(checkpoints.c.model == model, checkpoints.c.seq < seq)
+            paths = _drop(connection, old)
+        self._delete(paths)
+
+    def _write_durably(self, path: Path, state: bytes) -> None:
+        make_folder(path.parent)
+        draft = path.with_name(f".{path.name}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(state)
+            file.flush()
+            os.fsync(file.fileno())
+        crashpoint("ckpt_tmp")
+        draft.rename(path)
+        sync_folder(path.parent)
+        crashpoint("ckpt_renamed")
+
+    def _insert(self, row: dict[str, Any]) -> list[str]:
+        """Insert the row, in place of an older one of the same window; return the paths that are free now."""
+        model, seq, epoch = row["model"], row["seq"], row["epoch"]
+        with writing(self._engine) as connection:
+            if move_on(connection, model, epoch, {"epoch": epoch}, models.c.effects_seq >= seq) is None:
+                raise Fenced(f"{model}: the effects of window {seq} are not stored, its state is not to be kept")
+            if not (self._root / row["path"]).exists():
+                raise Outage(f"checkpoint {row['path']} was swept away before its row was written")
+            same = connection.execute(select(checkpoints.c.path).where(_is(model, seq))).scalars().all()
+            insert = insert_into(connection, checkpoints).values(row)
+            kept = {name: value for name, value in row.items() if name not in {"model", "seq", "pinned"}}
+            connection.execute(insert.on_conflict_do_update(index_elements=["model", "seq"], set_=kept))
+            return [*same, *self._drop_old(connection, model)]
+
+    def _drop_old(self, connection: Connection, model: str) -> list[str]:
+        usable = and_(checkpoints.c.model == model, checkpoints.c.broken.is_(None))
+        newest = select(checkpoints.c.seq).where(usable).order_by(checkpoints.c.seq.desc()).limit(self._keep)
+        kept = list(connection.execute(newest).scalars())
+        return _drop(connection, and_(usable, checkpoints.c.pinned == 0, checkpoints.c.seq.not_in(kept)))
+
+    def _seal(self, model: str, seq: int, fold_digest: str, state: bytes) -> dict[str, str]:
+        digest = hashlib.sha256(state).hexdigest()
+        # A tuple's repr keeps the fields apart: no two checkpoints that differ have the same sealed text.
+        sealed = repr((model, seq, fold_digest, digest)).encode()
+        return {"sha256": digest, "hmac": hmac.new(self._key, sealed, hashlib.sha256).hexdigest()}
+
+    def _verified(self, row: RowMapping) -> bytes:
+        try:
+            state: bytes = (self._root / row["path"]).read_bytes()
+        except FileNotFoundError as error:
+            raise Corrupt("its file is missing") from error
+        except OSError as error:
+            raise Outage(f"checkpoint {row['path']}: {error.strerror}") from error
+        seal = self._seal(row["model"], row["seq"], row["fold_digest"], state)
+        if seal["sha256"] != row["sha256"]:
+            raise Corrupt("its bytes do not have the digest they were stored with")
+        if not hmac.compare_digest(seal["hmac"], row["hmac"]):
+            raise Corrupt("it was not signed with this key")
+        return state
+
+    def _set_aside(self, row: RowMapping, reason: str) -> None:
+        """Mark the row, so that nobody reads it again, and keep the file for whoever wants to know why."""
+        source = self._root / row["path"]
+        make_folder(self._root / QUARANTINE)
+        with self._engine.begin() as connection:
+            query = update(checkpoints).where(_is(row["model"], row["seq"]), checkpoints.c.path == row["path"])
+            connection.execute(query.values(broken=reason))
+        if source.exists():
+            source.rename(self._root / QUARANTINE / f"{row['model']}-{source.name}")
+        self._observe("checkpoints_broken", model=row["model"], reason=reason)
+
+    def _delete(self, paths: list[str]) -> None:
+        for path in paths:
+            (self._root / path).unlink(missing_ok=True)
+
+
+def _is(model: str, seq: int) -> ColumnElement[bool]:
+    return and_(checkpoints.c.model == model, checkpoints.c.seq == seq)
+
+
+def _drop(connection: Connection, condition: ColumnElement[bool]) -> list[str]:
+    return list(connection.execute(delete(checkpoints).where(condition).returning(checkpoints.c.path)).scalars())

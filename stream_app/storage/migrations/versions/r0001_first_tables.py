@@ -1,0 +1,261 @@
+"""The tables as the first release had them.
+
+A copy of `tables.py` as it was then: a migration that read today's declarations would change with them.
+"""
+
+from alembic import op
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+metadata = MetaData()
+
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+models = Table(
+    "models",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("effects_seq", BigInteger, nullable=False),
+    Column("promotion_seq", BigInteger, nullable=False),
+    Column("champion", Integer, nullable=False),
+    Column("next_version", Integer, nullable=False),
+    Column("owner", String(200), nullable=False),
+    Column("schema_json", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+windows = Table(
+    "windows",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("closed_at", Float, nullable=False),
+    Column("row_count", Integer, nullable=False),
+    Column("rows_digest", String(64), nullable=False),
+    Column("rows_total", BigInteger, nullable=False),
+    Column("chain", String(64), nullable=False),
+    Column("header", Text, nullable=False),
+    Column("file", String(300), nullable=True),
+    Column("inline", LargeBinary, nullable=True),
+)
+
+window_files = Table(
+    "window_files",
+    metadata,
+    Column("path", String(300), primary_key=True),
+    Column("model", String(64), nullable=False, index=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("row_count", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("replaced_at", Float, nullable=True),
+)
+
+reader_leases = Table(
+    "reader_leases",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("model", String(64), nullable=False, index=True),
+    Column("holder", String(200), nullable=False),
+    Column("began", Float, nullable=False),
+    Column("until", Float, nullable=False),
+)
+
+positions = Table(
+    "positions",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("incarnation", String(64), primary_key=True),
+    Column("topic", String(249), primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, nullable=False),
+)
+
+origin_marks = Table(
+    "origin_marks",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("origin", String(400), primary_key=True),
+    Column("offset", BigInteger, nullable=False),
+    Column("index", Integer, nullable=False),
+)
+
+partition_positions = Table(
+    "partition_positions",
+    metadata,
+    Column("incarnation", String(64), primary_key=True),
+    Column("topic", String(249), primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("owner", String(200), nullable=False),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("dead_lettered", BigInteger, nullable=False),
+    Column("forwarded", BigInteger, nullable=False),
+)
+
+topics = Table(
+    "topics",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("incarnation", String(64), primary_key=True),
+    Column("partitions", Integer, nullable=False),
+    Column("first_seen_at", Float, nullable=False),
+    Column("last_read_at", Float, nullable=False),
+)
+
+control_requests = Table(
+    "control_requests",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("model", String(64), nullable=False, index=True),
+    Column("kind", String(40), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("requested_by", String(200), nullable=False),
+    Column("requested_at", Float, nullable=False),
+    Column("answered_seq", BigInteger, nullable=True),
+    Column("accepted", Integer, nullable=True),
+    Column("reason", Text, nullable=True),
+)
+
+metrics = Table(
+    "metrics",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("probe_hash", String(64), nullable=False),
+    Column("quarantined", Text, nullable=True),
+    Column("body", Text, nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("fold_digest", String(64), nullable=False),
+    Column("path", String(300), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("hmac", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("pinned", Integer, nullable=False),
+    Column("broken", Text, nullable=True),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("kind", String(10), nullable=False),
+    Column("algorithm", String(200), nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("artifact", Text, nullable=True),
+    Column("metrics", Text, nullable=False),
+    Column("trained_through", BigInteger, nullable=False),
+    Column("row_count", BigInteger, nullable=False),
+    Column("rows_digest", String(64), nullable=False),
+    Column("parent", Integer, nullable=False),
+    Column("trigger", String(20), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("bytes_deleted_at", Float, nullable=True),
+)
+
+publications = Table(
+    "publications",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("promotion_seq", BigInteger, primary_key=True),
+    Column("version", String(40), nullable=False),
+    Column("algorithm", String(200), nullable=False),
+    Column("artifact", Text, nullable=False),
+    Column("trained_through", BigInteger, nullable=False),
+    Column("published_at", Float, nullable=False),
+    Column("bytes_deleted_at", Float, nullable=True),
+    UniqueConstraint("model", "version", "promotion_seq"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("model", String(64), nullable=False),
+    Column("event_id", String(100), nullable=False, unique=True),
+    Column("type", String(80), nullable=False),
+    Column("topic", String(249), nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Column("promotion_seq", BigInteger, nullable=True),
+    Column("created_at", Float, nullable=False),
+    Column("sent_at", Float, nullable=True),
+)
+Index("outbox_unsent", outbox.c.id, sqlite_where=text("sent_at IS NULL"), postgresql_where=text("sent_at IS NULL"))
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("model", String(64), nullable=False, index=True),
+    Column("trigger", String(20), nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("requested_at", Float, nullable=False),
+    Column("started_at", Float, nullable=True),
+    Column("finished_at", Float, nullable=True),
+    Column("attempts", Integer, nullable=False),
+    Column("holder", String(200), nullable=True),
+    Column("lease_until", Float, nullable=True),
+    Column("through_seq", BigInteger, nullable=True),
+    Column("version", Integer, nullable=True),
+    Column("reason", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+)
+Index(
+    "jobs_one_queued",
+    jobs.c.model,
+    unique=True,
+    sqlite_where=text("status = 'queued'"),
+    postgresql_where=text("status = 'queued'"),
+)
+Index(
+    "jobs_one_running",
+    jobs.c.model,
+    unique=True,
+    sqlite_where=text("status = 'running'"),
+    postgresql_where=text("status = 'running'"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("holder", String(200), nullable=False),
+    Column("until", Float, nullable=False),
+)
+
+
+def upgrade() -> None:
+    """Create all tables."""
+    metadata.create_all(op.get_bind(), checkfirst=False)

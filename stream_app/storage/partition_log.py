@@ -1,0 +1,89 @@
+"""Positions of input that belongs to no model's log, fenced by an epoch of each partition."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import ColumnElement, Connection, Engine, and_, select, update
+
+from stream_app.errors import Fenced
+from stream_app.ports import Clock
+from stream_app.storage.database import insert_into, writing
+from stream_app.storage.tables import partition_positions, topics
+from stream_app.values import Partition
+
+_TABLE = partition_positions
+
+
+class SqlPartitionLog:
+    """`ports.PartitionLog` over the tables."""
+
+    def __init__(self, engine: Engine, *, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def take_over(self, partition: Partition, *, owner: str) -> tuple[int, int]:
+        """Move the partition's epoch on and return (epoch, next offset to read)."""
+        row = {"incarnation": partition.incarnation, "topic": partition.topic, "partition": partition.number}
+        row |= dict.fromkeys(("next_offset", "dead_lettered", "forwarded"), 0)
+        with writing(self._engine) as connection:
+            insert = insert_into(connection, _TABLE).values(row, epoch=1, owner=owner[:200])
+            mine = {"epoch": _TABLE.c.epoch + 1, "owner": owner[:200]}
+            query = insert.on_conflict_do_update(index_elements=list(_TABLE.primary_key), set_=mine)
+            taken = connection.execute(query.returning(_TABLE.c.epoch, _TABLE.c.next_offset)).one()
+        return taken.epoch, taken.next_offset
+
+    def advance(self, partition: Partition, *, epoch: int, position: int, dead_lettered: int, forwarded: int) -> None:
+        """Move the position after awaited delivery, and add to the counts; raises Fenced.
+
+        A position never moves backwards.
+        """
+        counts = {
+            "dead_lettered": _TABLE.c.dead_lettered + dead_lettered,
+            "forwarded": _TABLE.c.forwarded + forwarded,
+        }
+        mine = and_(_is(partition), _TABLE.c.epoch == epoch, _TABLE.c.next_offset <= position)
+        with writing(self._engine) as connection:
+            moved = connection.execute(update(_TABLE).where(mine).values(counts | {"next_offset": position}))
+            if moved.rowcount == 0:
+                raise Fenced(_refusal(connection, partition, epoch, position))
+
+    def counts(self) -> Mapping[Partition, tuple[int, int]]:
+        """Return (dead-lettered, forwarded) by partition."""
+        with self._engine.connect() as connection:
+            return {
+                Partition(incarnation=row.incarnation, topic=row.topic, number=row.partition): (
+                    row.dead_lettered,
+                    row.forwarded,
+                )
+                for row in connection.execute(select(_TABLE))
+            }
+
+    def incarnation(self, topic: str) -> str | None:
+        """Return the incarnation of the topic that was last read, None if it was never read."""
+        query = select(topics.c.incarnation).where(topics.c.topic == topic)
+        with self._engine.connect() as connection:
+            return connection.execute(query.order_by(topics.c.last_read_at.desc()).limit(1)).scalar()
+
+    def record_incarnation(self, topic: str, incarnation: str, *, partitions: int) -> int:
+        """Store the incarnation now read; return the number of partitions at its first sight."""
+        now = self._clock()
+        row = {"topic": topic, "incarnation": incarnation, "partitions": partitions}
+        with writing(self._engine) as connection:
+            insert = insert_into(connection, topics).values(row, first_seen_at=now, last_read_at=now)
+            query = insert.on_conflict_do_update(
+                index_elements=list(topics.primary_key), set_={"last_read_at": now}
+            ).returning(topics.c.partitions)
+            return int(connection.execute(query).scalar_one())
+
+
+def _is(partition: Partition) -> ColumnElement[bool]:
+    return and_(
+        _TABLE.c.incarnation == partition.incarnation,
+        _TABLE.c.topic == partition.topic,
+        _TABLE.c.partition == partition.number,
+    )
+
+
+def _refusal(connection: Connection, partition: Partition, epoch: int, position: int) -> str:
+    row = connection.execute(select(_TABLE.c.epoch, _TABLE.c.next_offset).where(_is(partition))).first()
+    found = "nobody took it over" if row is None else f"it is at epoch {row.epoch}, offset {row.next_offset}"
+    return f"{partition.topic}/{partition.number}: epoch {epoch} cannot move to offset {position}: {found}"
