@@ -1,0 +1,172 @@
+"""`stream-app dlq list`, `show` and `replay`."""
+
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from stream_app.cli.exits import RUNTIME_FAILURE
+from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
+from stream_app.cli.output import note, print_fields, print_json, print_rows
+from stream_app.errors import Misconfigured
+from stream_app.kafka.graveyard import Graveyard, Heap, Outcome, Selection, replay
+from stream_app.kafka.letters import Letter, Place, read_corrections
+from stream_app.kafka.producer import Producer
+from stream_app.ports import Deliver
+from stream_app.settings import KafkaSettings
+
+app = typer.Typer(no_args_is_help=True, help="List dead letters, show one, or send them back.")
+
+#: Categories of Unicode that a terminal obeys, hides or cannot show.
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+@app.command("list", epilog="Example: stream-app dlq list --topic ground-truth")
+def list_(
+    topic: Annotated[str | None, typer.Option(help="Only those of this topic; default: of all that are read.")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Count the dead letters by topic, model and reason, with the newest of each."""
+    graveyard = Graveyard(load(config, overrides).kafka)
+    heaps = graveyard.heaps(graveyard.letters(graveyard.topics(topic)))
+    if as_json:
+        print_json([_described(heap) for heap in heaps])
+        return
+    # keys are a producer's own words: neither control characters nor Rich's markup may come through
+    print_rows([{name: escape(printable(str(v))) for name, v in _described(heap).items()} for heap in heaps])
+    note("No dead letters." if not heaps else f"{sum(heap.letters for heap in heaps)} letters.")
+
+
+@app.command(epilog="Example: stream-app dlq show ground-truth.dlq 0 17")
+def show(
+    topic: Annotated[str, typer.Argument(help="Dead-letter topic, or the topic that it belongs to.")],
+    partition: Annotated[int, typer.Argument(min=0, help="Partition of the dead-letter topic.")],
+    offset: Annotated[int, typer.Argument(min=0, help="Offset in the dead-letter topic.")],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show a dead letter: its headers, and its value as text that is safe on a terminal."""
+    letter = Graveyard(load(config, overrides).kafka).letter(topic, partition, offset)
+    shown = _shown(letter)
+    if as_json:
+        print_json(shown)
+        return
+    print_fields({"key": shown["key"]} | {name: _indented(value) for name, value in shown["headers"].items()})
+    typer.echo(f"\n{shown['value']}")
+
+
+@app.command("replay", epilog="Example: stream-app dlq replay --topic ground-truth --file corrected.jsonl")
+def replay_(  # noqa: PLR0913 - each is an option of the command
+    *,
+    topic: Annotated[str | None, typer.Option(help="Only letters of this topic; default: of all.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only letters with this reason, as `list` shows it.")] = None,
+    partition: Annotated[int | None, typer.Option(min=0, help="Only letters of this dead-letter partition.")] = None,
+    offset: Annotated[int | None, typer.Option(min=0, help="Only the letter at this dead-letter offset.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Letters at most; default: all of them.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help='Corrected values as JSON lines {"partition", "offset", "value"}: only these are sent.'),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send dead letters back to the topic that they came from; sent twice, a record is still learned once.
+
+    Ends with 1 when a letter had to be refused; the others are sent.
+    """
+    settings = load(config, overrides).kafka
+    graveyard = Graveyard(settings)
+    chosen = graveyard.topics(topic)
+    selection = Selection(
+        reason=reason,
+        partition=partition,
+        offset=offset,
+        corrections=None if file is None else _corrections(file, chosen),
+    )
+    with _delivery(settings, dry_run=dry_run) as deliver:
+        outcomes = list(replay(graveyard.letters(chosen), selection, graveyard.sources, deliver, limit=limit))
+    _report(outcomes, dry_run=dry_run, as_json=as_json)
+
+
+@contextmanager
+def _delivery(settings: KafkaSettings, *, dry_run: bool) -> Iterator[Deliver]:
+    if dry_run:
+        yield lambda _: None
+        return
+    with Producer(settings) as deliver:
+        yield deliver
+
+
+def _corrections(file: Path, chosen: Sequence[str]) -> Mapping[Place, bytes]:
+    if len(chosen) > 1:
+        raise typer.BadParameter(f"name the topic of the letters: one of {', '.join(chosen)}", param_hint="--topic")
+    try:
+        with file.open("rb") as lines:
+            return read_corrections(lines, chosen[0])
+    except OSError as error:
+        raise Misconfigured(f"--file {file}: {error.strerror}") from error
+    except Misconfigured as error:
+        raise Misconfigured(f"--file {file}, {error}") from error
+
+
+def _report(outcomes: Sequence[Outcome], *, dry_run: bool, as_json: bool) -> None:
+    refused = [outcome for outcome in outcomes if outcome.to is None]
+    sent = len(outcomes) - len(refused)
+    if as_json:
+        print_json({"dry_run": dry_run, "sent": sent, "refused": len(refused), "letters": list(map(asdict, outcomes))})
+    else:
+        shown = outcomes if dry_run else refused
+        print_rows([{name: escape(printable(str(v))) for name, v in asdict(o).items()} for o in shown])
+        note(f"{'Would send' if dry_run else 'Sent'} {sent} letters; refused {len(refused)}.")
+    if refused:
+        raise typer.Exit(RUNTIME_FAILURE)
+
+
+def _described(heap: Heap) -> dict[str, object]:
+    return {
+        "topic": heap.topic,
+        "model": heap.model,
+        "reason": heap.reason,
+        "letters": heap.letters,
+        "records": heap.records,
+        "newest": heap.newest,
+        "newest_partition": heap.newest_partition,
+        "newest_offset": heap.newest_offset,
+    }
+
+
+def _shown(letter: Letter) -> dict[str, Any]:
+    return {
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "key": _text(letter.key),
+        "headers": {printable(name): _text(value) for name, value in letter.headers},
+        "value": _text(letter.value),
+    }
+
+
+def _text(content: bytes | None) -> str | None:
+    return None if content is None else printable(content.decode("utf-8", "backslashreplace"))
+
+
+def printable(text: str) -> str:
+    """Return the text with everything escaped that a terminal would obey or hide, but for line breaks."""
+    return "".join(c if c == "\n" or unicodedata.category(c) not in _UNSAFE else ascii(c)[1:-1] for c in text)
+
+
+def _indented(text: str | None) -> str | None:
+    """Keep the lines of a long value from looking like headers."""
+    return text and text.replace("\n", "\n    ")

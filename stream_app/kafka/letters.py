@@ -1,0 +1,152 @@
+"""What a dead letter says, and the message that brings its record back.
+
+A letter can be sent back more than once (an impatient operator, a crash in the middle): what is sent carries an
+id made of the coordinates at which the record first failed, so that its model learns it once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+from stream_app.errors import Misconfigured
+from stream_app.kafka.codec import encode
+from stream_app.kafka.dead_letters import ATTEMPTS, DIGEST, INDEX, PREFIX, attempts_of, is_ours
+from stream_app.ports import Outgoing
+
+#: Where a forwarded record first was, as `worker.routing` writes it. It goes when the record is sent back: the
+#: high-water mark of its origin has passed it, so that with it the record would count as a repeat.
+ORIGIN: Final = "x-stream-app-origin"
+REASON: Final = "x-dlq-reason"
+INCARNATION: Final = "x-dlq-incarnation"
+FAILED_AT: Final = "x-dlq-failed-at"
+
+#: (topic, partition, offset) of a letter
+Place: TypeAlias = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A dead letter as it lies in its topic."""
+
+    #: the dead-letter topic
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+    @property
+    def place(self) -> Place:
+        """Where the letter lies."""
+        return self.topic, self.partition, self.offset
+
+    @property
+    def source(self) -> str:
+        """The topic in which the record failed."""
+        return self.header(PREFIX + "topic")
+
+    @property
+    def coordinates(self) -> str:
+        """Where the record first was: "incarnation/topic/partition/offset/index"."""
+        origin = self.header(ORIGIN)
+        if origin.count("/") == 4:  # noqa: PLR2004 - five parts
+            return origin
+        names = (INCARNATION, PREFIX + "topic", PREFIX + "partition", PREFIX + "offset")
+        return "/".join([*map(self.header, names), self.header(INDEX) or "0"])
+
+    def header(self, name: str) -> str:
+        """Return the newest header of that name as text, "" if there is none."""
+        found = [value for n, value in self.headers if n == name]
+        return found[-1].decode("utf-8", "replace") if found else ""
+
+    def model(self, ingest: Mapping[str, str]) -> str:
+        """Return the model that the record was meant for: its topic's, the one it names, or its key."""
+        if self.source in ingest:
+            return ingest[self.source]
+        record = _parsed(self.value)
+        named = record.get("model") if isinstance(record, dict) else None
+        return named if isinstance(named, str) else (self.key or b"").decode("utf-8", "replace")
+
+
+def resurrect(letter: Letter, sources: Sequence[str], corrected: bytes | None = None) -> Outgoing | str:
+    """Return the message that brings the letter's record back, or why there can be none.
+
+    1. the value: the corrected one, else the letter's, of which only the failed element when it names one
+    2. an id from the record's first coordinates, where the producer gave none
+    3. the producer's own headers, without ours, and how often it was sent back
+    """
+    if letter.source not in sources:
+        return f"it came from topic {letter.source!r}, which is not read; expected one of: {', '.join(sources)}"
+    if corrected is None and letter.header(DIGEST):
+        return "it was too large to be kept: only a prefix and its sha256 are here; give its value with --file"
+    if corrected is None and letter.value is None:
+        return "it has no value; give one with --file"
+    value = corrected if corrected is not None else _own_value(letter)  # 1
+    if value is None:
+        return f"it names element {letter.header(INDEX)} of an array, but its value has none"
+    value = _with_ids(value, letter.coordinates)  # 2
+    theirs = tuple((n, v) for n, v in letter.headers if not is_ours(n) and n != ORIGIN)  # 3
+    attempts = str(attempts_of(letter.headers) + 1).encode()
+    return Outgoing(topic=letter.source, key=letter.key, value=value, headers=(*theirs, (ATTEMPTS, attempts)))
+
+
+def read_corrections(lines: Iterable[bytes], topic: str) -> Mapping[Place, bytes]:
+    """Return corrected values by the place of their letter in the dead-letter topic.
+
+    Each line is `{"partition": 0, "offset": 17, "value": {…}}`; the value is a record or an array of records.
+    Raises Misconfigured naming line, field and what was expected.
+    """
+    return dict(_correction(number, line, topic) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _correction(number: int, line: bytes, topic: str) -> tuple[Place, bytes]:
+    given = _parsed(line)
+    if not isinstance(given, dict):
+        raise Misconfigured(f"line {number}: expected a JSON object with partition, offset and value")
+    for name in ("partition", "offset"):
+        if type(given.get(name)) is not int or given[name] < 0:
+            raise Misconfigured(f"line {number}: {name} is {given.get(name)!r}, expected a whole number from 0")
+    value = given.get("value")
+    records = value if isinstance(value, list) else [value]
+    if not records or not all(isinstance(record, dict) for record in records):
+        shown = str(value)[:60]
+        raise Misconfigured(f"line {number}: value is {shown!r}, expected an object or an array of objects")
+    return (topic, given["partition"], given["offset"]), orjson.dumps(value)
+
+
+def _own_value(letter: Letter) -> bytes | None:
+    index = letter.header(INDEX)
+    if not index:
+        return letter.value
+    elements = _parsed(letter.value)
+    if not isinstance(elements, list) or not index.isdigit() or int(index) >= len(elements):
+        return None
+    return orjson.dumps(elements[int(index)])
+
+
+def _with_ids(value: bytes, coordinates: str) -> bytes:
+    """Return the value with an id in each record that has none; byte for byte the same when all have."""
+    parsed = _parsed(value)
+    place, _, index = coordinates.rpartition("/")
+    if isinstance(parsed, dict) and _lacks_id(parsed):
+        return encode(parsed | {"event_id": f"dlq:{place}/{index}"})
+    if isinstance(parsed, list) and any(map(_lacks_id, parsed)):
+        named = [r | {"event_id": f"dlq:{place}/{i}"} if _lacks_id(r) else r for i, r in enumerate(parsed)]
+        return orjson.dumps(named)
+    return value
+
+
+def _lacks_id(record: object) -> bool:
+    # a CloudEvent in structured mode has an id: the codec makes it the event id of its data
+    return isinstance(record, dict) and record.get("event_id") is None and "specversion" not in record
+
+
+def _parsed(value: bytes | None) -> Any:  # noqa: ANN401 - JSON
+    """Return what the codec would make of the bytes, None when they are no JSON."""
+    try:
+        return orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return None
