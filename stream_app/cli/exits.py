@@ -13,6 +13,8 @@ CHECK_FAILED: Final = 3
 FENCED: Final = 70
 TEMPORARY: Final = 75
 MISCONFIGURED: Final = 78
+#: Ctrl-C; Typer's own.
+INTERRUPTED: Final = 130
 
 EXIT_CODES: Final[Mapping[type[StreamAppError], int]] = {
     Fenced: FENCED,
