@@ -4,28 +4,28 @@ Its state lives in arrays and moves into River's objects whenever somebody asks 
 published is plain River, and either adapter goes on from the other's snapshot. Importing it imports numba.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 
 import numpy as np
-from river import compose, optim
+from river import compose, linear_model, multiclass, optim, preprocessing
 from river.utils import VectorDict
 
 from stream_app.core import linear
-from stream_app.core.estimators import Estimator
+from stream_app.core.estimators import Estimator, inner
 from stream_app.core.kernels import loopable
 from stream_app.core.river_adapter import RiverContender
 from stream_app.values import Features, Floats, Task
 
-LEARN: Final = {
-    Task.BINARY: linear.learn_binary,
-    Task.MULTICLASS: linear.learn_classes,
-    Task.REGRESSION: linear.learn_values,
-}
-PREDICT: Final = {
-    Task.BINARY: linear.predict_binary,
-    Task.MULTICLASS: linear.predict_classes,
-    Task.REGRESSION: linear.predict_values,
+Learn: TypeAlias = Callable[[linear.Heads, linear.Options, linear.Rows], Floats]
+Predict: TypeAlias = Callable[[linear.Heads, Floats, Floats], Floats]
+
+#: The loops that learn and that predict, by River class.
+LOOPS: Final[Mapping[type, tuple[Learn, Predict]]] = {
+    linear_model.LogisticRegression: (linear.learn_binary, linear.predict_binary),
+    linear_model.LinearRegression: (linear.learn_values, linear.predict_values),
+    preprocessing.TargetStandardScaler: (linear.learn_scaled, linear.predict_scaled),
+    multiclass.OneVsRestClassifier: (linear.learn_classes, linear.predict_classes),
 }
 
 
@@ -36,7 +36,8 @@ class CompiledContender:
         """`river` carries the state between windows' loops; it must be one that the loops know."""
         self.algorithm = river.algorithm
         self._river = river
-        self._task = river.shape.task
+        self._many = river.shape.task is Task.MULTICLASS
+        self._learn, self._predict = LOOPS[type(river.estimator)]
         self._load()
         self._warm()
 
@@ -51,17 +52,17 @@ class CompiledContender:
         x = loopable(features.numeric)
         before, after = self._river.steps.numbers.learn(x)
         rows = linear.Rows(x=x, before=before, after=after, labels=loopable(labels))
-        return LEARN[self._task](self._heads, self._options, rows)
+        return self._learn(self._heads, self._options, rows)
 
     def predict(self, features: Features) -> Floats:
         """Return the outputs without learning."""
         x = loopable(features.numeric)
-        return PREDICT[self._task](self._heads, x, self._river.steps.numbers.read(x))
+        return self._predict(self._heads, x, self._river.steps.numbers.read(x))
 
     def is_finite(self) -> bool:
         """Return whether every statistic and every weight is finite."""
-        weights = np.isfinite(self._heads.weights).all() and np.isfinite(self._heads.intercepts).all()
-        return bool(weights) and self._river.steps.is_finite()
+        state = (self._heads.weights, self._heads.intercepts, self._heads.target)
+        return all(bool(np.isfinite(part).all()) for part in state) and self._river.steps.is_finite()
 
     def snapshot(self) -> bytes:
         """Return the state as the River adapter would."""
@@ -80,10 +81,11 @@ class CompiledContender:
 
     def _load(self) -> None:
         """Read options and state out of the River estimator."""
-        estimator = self._river.estimator
-        prototype = estimator.classifier if self._task is Task.MULTICLASS else estimator
+        prototype = inner(self._river.estimator)
         self._options = _options(prototype)
         self._heads = self._empty_heads(prototype.intercept)
+        if isinstance(self._river.estimator, preprocessing.TargetStandardScaler):
+            self._heads.target[:] = _target(self._river.estimator.var)
         for place, (head, model) in enumerate(self._models().items()):
             self._heads.order[place] = head
             self._heads.weights[head] = [model.weights.get(name, 0.0) for name in self._river.shape.numeric]
@@ -92,25 +94,28 @@ class CompiledContender:
             self._heads.seen[0] = place + 1
 
     def _empty_heads(self, intercept: float) -> linear.Heads:
-        count = max(len(self._river.shape.classes), 1) if self._task is Task.MULTICLASS else 1
+        count = len(self._river.shape.classes) if self._many else 1
         return linear.Heads(
             weights=np.zeros((count, len(self._river.shape.numeric))),
             intercepts=np.full(count, intercept, dtype=np.float64),
             steps=np.zeros(count, dtype=np.int64),
             order=np.zeros(count, dtype=np.int64),
             seen=np.zeros(1, dtype=np.int64),
+            target=np.zeros(3),
         )
 
     def _models(self) -> Mapping[int, Estimator]:
         """Return River's linear models by head, in the order in which their classes were first seen."""
-        if self._task is not Task.MULTICLASS:
-            return {0: self._river.estimator}
+        if not self._many:
+            return {0: inner(self._river.estimator)}
         classes = self._river.shape.classes
         return {classes.index(label): model for label, model in self._river.estimator.classifiers.items()}
 
     def _store(self) -> None:
         """Write the state into the River estimator."""
         self._add_met_classes()
+        if isinstance(self._river.estimator, preprocessing.TargetStandardScaler):
+            _set_target(self._river.estimator.var, self._heads.target)
         for head, model in self._models().items():
             # The only way in: River has no public setter, and `_weights` is what its own learning replaces.
             model._weights = VectorDict(self._named_weights(head))  # noqa: SLF001 - see above
@@ -118,7 +123,7 @@ class CompiledContender:
             model.optimizer.n_iterations = int(self._heads.steps[head])
 
     def _add_met_classes(self) -> None:
-        if self._task is not Task.MULTICLASS:
+        if not self._many:
             return
         estimator, classes = self._river.estimator, self._river.shape.classes
         for head in self._heads.order[: self._heads.seen[0]].tolist():
@@ -130,6 +135,15 @@ class CompiledContender:
         if not self._heads.steps[head]:
             return {}
         return dict(zip(self._river.shape.numeric, self._heads.weights[head].tolist(), strict=True))
+
+
+# River's `Var` has no public way in that keeps the bits: `_from_state` takes the variance and multiplies it back.
+def _target(var: Estimator) -> tuple[float, float, float]:
+    return var.mean.n, var.mean.get(), var._S  # noqa: SLF001 - see above
+
+
+def _set_target(var: Estimator, target: Floats) -> None:
+    var.mean.n, var.mean._mean, var._S = target.tolist()  # noqa: SLF001 - see above
 
 
 def _options(model: Estimator) -> linear.Options:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any, Final, TypeAlias
 
-from river import base, linear_model, multiclass
+from river import base, linear_model, multiclass, preprocessing
 from river.base.base import Base
 
 from stream_app.core.shape import Shape
@@ -18,12 +18,18 @@ from stream_app.values import Task
 Estimator: TypeAlias = Any
 #: In a parameter, `{"class": "optim.SGD", "lr": 0.1}` builds an object.
 CLASS_KEY: Final = "class"
-#: River's own defaults (SGD with step 0.01, no penalty) under these names: slow but never unstable on scaled
-#: numbers, and what a reader of River's documentation expects.
+#: With River's own parameters: SGD with step 0.01, no penalty; never unstable for classes, whose gradients are
+#: bounded. Those of squares are not: on the housing data one far row drove a bare `LinearRegression` to errors of
+#: 1e11, so the target is scaled as well and gradients are clipped at one of its standard deviations.
 DEFAULTS: Final[Mapping[Task, str]] = {
     Task.BINARY: "linear_model.LogisticRegression",
     Task.MULTICLASS: "multiclass.OneVsRestClassifier",
-    Task.REGRESSION: "linear_model.LinearRegression",
+    Task.REGRESSION: "preprocessing.TargetStandardScaler",
+}
+#: What stands inside the defaults that wrap another learner, unless the settings say.
+INNER: Final[Mapping[str, Mapping[str, Any]]] = {
+    DEFAULTS[Task.MULTICLASS]: {"classifier": {CLASS_KEY: DEFAULTS[Task.BINARY]}},
+    DEFAULTS[Task.REGRESSION]: {"regressor": {CLASS_KEY: "linear_model.LinearRegression", "clip_gradient": 1.0}},
 }
 _DOTTED = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
 
@@ -35,17 +41,29 @@ def build_estimator(shape: Shape, learner: LearnerSettings, seed: int) -> Estima
     estimator of another task and for randomness that no seed governs.
     """
     name = learner.name or DEFAULTS[shape.task]
-    built = _seeded(_build(name, _with_inner_default(name, learner), seed, key="online"), seed)
+    built = _seeded(_build(name, {**INNER.get(name, {}), **learner.params}, seed, key="online"), seed)
     _check_task(built, shape.task, name)
     for part in _unseeded(built):
         raise Misconfigured(f"online.params: the {part} in it has no seed; expected one, so that a refold is equal")
     return built
 
 
+def inner(estimator: Estimator) -> Estimator:
+    """Return the learner inside one of the wrappers that the defaults use, else the estimator itself."""
+    if isinstance(estimator, multiclass.OneVsRestClassifier):
+        return estimator.classifier
+    return estimator.regressor if isinstance(estimator, preprocessing.TargetStandardScaler) else estimator
+
+
+def describe(estimator: Estimator) -> str:
+    """Return the class's name, with that of the learner inside, e.g. "OneVsRestClassifier(LogisticRegression)"."""
+    name, within = type(estimator).__name__, inner(estimator)
+    return name if within is estimator else f"{name}({type(within).__name__})"
+
+
 def is_linear(estimator: Estimator) -> bool:
     """Return whether the estimator, or the one it wraps, is a linear model."""
-    inner = estimator.classifier if isinstance(estimator, multiclass.OneVsRestClassifier) else estimator
-    return type(inner).__module__.startswith("river.linear_model")
+    return type(inner(estimator)).__module__.startswith("river.linear_model")
 
 
 def weights(estimator: Estimator) -> Iterator[float]:
@@ -62,12 +80,6 @@ def _parts(estimator: Estimator) -> Iterator[Estimator]:
     for value in vars(estimator).values():
         held = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
         yield from (part for part in held if isinstance(part, base.Estimator))
-
-
-def _with_inner_default(name: str, learner: LearnerSettings) -> Mapping[str, Any]:
-    if name != DEFAULTS[Task.MULTICLASS]:
-        return learner.params
-    return {"classifier": {CLASS_KEY: DEFAULTS[Task.BINARY]}, **learner.params}
 
 
 def _build(name: str, params: Mapping[str, Any], seed: int, *, key: str) -> Any:  # noqa: ANN401 - any River object

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from stream_app.core.kernels import compiled
+from stream_app.core.kernels import HALF, compiled
 from stream_app.values import Floats, Ints
 
 #: Kinds of `Options.rate`: River's schedulers Constant (a), InverseScaling (a / (t + 1) ** b) and Optimal
@@ -46,6 +46,8 @@ class Heads(NamedTuple):
     order: Ints
     #: int64[1], how many have been seen
     seen: Ints
+    #: float64[3], number, mean and sum of squared deviations of the labels, where the target is scaled
+    target: Floats
 
 
 class Rows(NamedTuple):
@@ -74,6 +76,13 @@ def learn_values(heads: Heads, options: Options, rows: Rows) -> Floats:
     return outputs
 
 
+def learn_scaled(heads: Heads, options: Options, rows: Rows) -> Floats:
+    """Score and learn a window as `TargetStandardScaler` over `LinearRegression` does; return float64[n]."""
+    outputs = np.empty(len(rows.x))
+    _learn_scaled(heads, options, rows, HALF, outputs)
+    return outputs
+
+
 def learn_classes(heads: Heads, options: Options, rows: Rows) -> Floats:
     """Score and learn a window as `OneVsRestClassifier` over `LogisticRegression` does; return float64[n, h]."""
     outputs = np.empty((len(rows.x), len(heads.intercepts)))
@@ -92,6 +101,13 @@ def predict_values(heads: Heads, x: Floats, scaled: Floats) -> Floats:
     """Return the values, float64[n], for rows float64[n, k]; the state stays as it is."""
     outputs = np.empty(len(x))
     _predict_values(heads, x, scaled, outputs)
+    return outputs
+
+
+def predict_scaled(heads: Heads, x: Floats, scaled: Floats) -> Floats:
+    """Return the values in the target's own units, float64[n]; the state stays as it is."""
+    outputs = np.empty(len(x))
+    _predict_scaled(heads, x, scaled, HALF, outputs)
     return outputs
 
 
@@ -177,6 +193,41 @@ def _learn_values(heads: Heads, options: Options, rows: Rows, outputs: Floats) -
         x, after = rows.x[i], rows.after[i]
         outputs[i] = _raw(heads, 0, x, rows.before[i])
         _step(heads, 0, options, x, after, 2.0 * (_raw(heads, 0, x, after) - rows.labels[i]))
+
+
+@compiled
+def _deviation(target: Floats, half: float) -> float:  # pragma: no cover - compiled
+    """Return the standard deviation of the labels as River's `stats.Var` has it."""
+    return math.pow(target[2] / (target[0] - 1.0) if target[0] > 1.0 else 0.0, half)
+
+
+@compiled
+def _scale_label(target: Floats, half: float, label: float) -> float:  # pragma: no cover - compiled
+    """Take a label into the statistics and return it scaled by them."""
+    old = target[1]
+    target[0] += 1.0
+    target[1] += (1.0 / target[0]) * (label - old)
+    target[2] += (label - old) * (label - target[1])
+    deviation = _deviation(target, half)
+    return float((label - target[1]) / deviation if deviation != 0.0 else 0.0)
+
+
+@compiled
+def _learn_scaled(  # pragma: no cover - compiled
+    heads: Heads, options: Options, rows: Rows, half: float, outputs: Floats
+) -> None:
+    for i in range(outputs.shape[0]):
+        x, after = rows.x[i], rows.after[i]
+        outputs[i] = _raw(heads, 0, x, rows.before[i]) * _deviation(heads.target, half) + heads.target[1]
+        label = _scale_label(heads.target, half, rows.labels[i])
+        _step(heads, 0, options, x, after, 2.0 * (_raw(heads, 0, x, after) - label))
+
+
+@compiled
+def _predict_scaled(heads: Heads, x: Floats, scaled: Floats, half: float, outputs: Floats) -> None:  # pragma: no cover
+    deviation = _deviation(heads.target, half)
+    for i in range(outputs.shape[0]):
+        outputs[i] = _raw(heads, 0, x[i], scaled[i]) * deviation + heads.target[1]
 
 
 @compiled

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final
 
-from river import linear_model, multiclass, optim
+from river import linear_model, optim
 
 from stream_app.core.contenders import Contender
-from stream_app.core.estimators import Estimator, build_estimator
+from stream_app.core.estimators import Estimator, build_estimator, inner
 from stream_app.core.river_adapter import RiverContender
 from stream_app.core.shape import Shape
 from stream_app.errors import Misconfigured
 from stream_app.settings import LearnerSettings
+from stream_app.values import Task
 
 #: Libraries whose release may move a bit of the state.
 LIBRARIES: Final = ("river", "numpy", "numba")
@@ -66,11 +67,13 @@ def _check_columns(shape: Shape, learner: LearnerSettings) -> None:
 
 def _misfit(shape: Shape, learner: LearnerSettings, estimator: Estimator) -> str | None:
     """Return why the compiled adapter cannot stand in for River's pipeline, None if it can."""
-    model = estimator.classifier if type(estimator) is multiclass.OneVsRestClassifier else estimator
+    model = inner(estimator)
     if shape.categorical:
         return f"it takes numbers only, and {shape.categorical[0]!r} is a category"
     if not (shape.numeric and learner.scale):
         return "it takes scaled numbers only (online.scale = true)"
+    if shape.task is Task.BINARY and model is not estimator:
+        return f"it knows no {type(estimator).__name__} for two classes"
     if type(model) not in LOSSES:
         return f"it knows no {type(model).__name__}"
     return _unknown_part(model)

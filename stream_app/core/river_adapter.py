@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from river import compose
 
-from stream_app.core.estimators import Estimator, is_linear, weights
+from stream_app.core.estimators import Estimator, describe, is_linear, weights
 from stream_app.core.features import Preprocessing
 from stream_app.core.outputs import as_array, reader
 from stream_app.core.shape import Shape
@@ -25,7 +25,7 @@ class RiverContender:
     """
 
     def __init__(self, shape: Shape, learner: LearnerSettings, estimator: Estimator) -> None:
-        self.algorithm = f"river:{type(estimator).__name__}"
+        self.algorithm = f"river:{describe(estimator)}"
         self.shape = shape
         # A linear model's missing column and its zero say the same; a tree must see the zero to split on it.
         self.steps = Preprocessing(shape, learner, zeros=not is_linear(estimator))

@@ -128,6 +128,7 @@ FAMILIES = [
     (Task.MULTICLASS, "linear_model.SoftmaxRegression"),
     (Task.MULTICLASS, "tree.HoeffdingTreeClassifier"),
     (Task.MULTICLASS, "naive_bayes.GaussianNB"),
+    (Task.REGRESSION, "preprocessing.TargetStandardScaler"),
     (Task.REGRESSION, "linear_model.LinearRegression"),
     (Task.REGRESSION, "linear_model.PARegressor"),
     (Task.REGRESSION, "linear_model.BayesianLinearRegression"),
@@ -270,7 +271,7 @@ def test_randomness_without_a_seed_is_refused() -> None:
 def test_weights_that_are_not_finite_are_noticed() -> None:
     shape = numeric_shape(1, Task.REGRESSION)
     params = {"optimizer": {"class": "optim.SGD", "lr": 1e9}, "clip_gradient": 1e300}
-    contender = build(shape, learner(scale=False, params=params), seed=1)
+    contender = build(shape, learner(name="linear_model.LinearRegression", scale=False, params=params), seed=1)
     contender.advance(numbers(np.full((200, 1), 1e9)), np.full(200, -1e9))
     assert not contender.is_finite()
 
@@ -285,6 +286,29 @@ def test_a_snapshot_is_of_its_moment() -> None:
     contender.restore(state)
     assert bits(contender.predict(features)) == bits(before)
     assert pickle.loads(pickle.dumps(contender.plain())) is not None
+
+
+def test_the_default_regressor_stands_one_far_row_and_labels_of_any_size() -> None:
+    """A bare linear regression does not: a row 300 deviations away is a step 300 squared times too long."""
+    rng = np.random.default_rng(14)
+    matrix = rng.normal(size=(4_000, 3))
+    matrix[2_000] = 300.0
+    labels = matrix[:, 0] * 2 + 1
+    scores = []
+    for size in (1.0, 1e6):
+        outputs = build(numeric_shape(3, Task.REGRESSION), learner(), seed=1).advance(numbers(matrix), labels * size)
+        scores.append(np.abs(outputs / size - labels)[-1_000:].mean())
+    assert max(scores) < 0.5
+    assert scores[0] == pytest.approx(scores[1])
+
+
+def test_algorithms_are_named_for_people() -> None:
+    names = [build(numeric_shape(2, task), learner(), seed=1).algorithm for task in Task]
+    assert names == [
+        "river:LogisticRegression",
+        "river:OneVsRestClassifier(LogisticRegression)",
+        "river:TargetStandardScaler(LinearRegression)",
+    ]
 
 
 def test_the_digest_names_every_library_that_moves_a_bit() -> None:
