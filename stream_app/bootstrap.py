@@ -158,7 +158,6 @@ class Rooms:
 
     def _policy(self) -> Policy:
         kafka = self.settings.kafka
-        windows = [model.window for model in self.models.values()]
         limits = [model.dead_letters for model in self.models.values()]
         return Policy(
             map=Map(topic=kafka.topics.ground_truth, homes=self._homes(), ingest=kafka.ingest),
@@ -168,8 +167,6 @@ class Rooms:
                 max_message_bytes=kafka.max_message_bytes,
             ),
             owner=self.name,
-            progress_records=min(w.progress_records for w in windows),
-            progress_s=min(w.progress_s for w in windows),
             max_bad_share=max(limit.max_share for limit in limits),
             bad_share_over=max(limit.over_records for limit in limits),
         )

@@ -23,6 +23,8 @@ from stream_app.worker.tickets import Done, Line
 Result = TypeVar("Result")
 #: Seconds between two looks at what is due by time.
 TICK_S: Final = 0.05
+#: Seconds between two stored positions of a partition; after a crash so much is read again, and skipped.
+POSITION_EVERY_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -63,8 +65,6 @@ class Policy:
     map: Map
     grave: Grave
     owner: str
-    progress_records: int
-    progress_s: float
     max_bad_share: float
     bad_share_over: int
 
@@ -202,7 +202,7 @@ class WorkerHandler:
     def _is_position_due(self, station: _Station) -> bool:
         behind = station.passed - station.position
         age = self._tools.clock() - station.stored_at
-        return behind >= self._policy.progress_records or (behind > 0 and age >= self._policy.progress_s)
+        return behind > 0 and age >= POSITION_EVERY_S
 
     def healthy(self) -> str | None:
         """Return what is wrong; failures end the process by themselves, so nothing lingers."""

@@ -112,7 +112,7 @@ class ModelOwner:
             return
         self._raise_failure()
         async with self._door:
-            if await self._in_thread(self._sealer.has_requests, self._intake.is_empty):
+            if await self._in_thread(self._sealer.has_requests, self._fold, self._intake.is_empty):
                 await self._close(Closing.CONTROL)
             else:
                 await self._close_if_due()

@@ -27,7 +27,7 @@ async def test_what_is_learned_is_what_ten_lines_of_river_learn(settings: Settin
     right = 0
     for record in records(330):
         x = {"a": float(record["a"]), "b": float(record["b"])}
-        right += (model.predict_proba_one(x)[True] >= 0.5) == bool(record["y"])
+        right += (model.predict_one(x) or False) == bool(record["y"])
         model.learn_one(x, bool(record["y"]))
     with bench(settings) as made:
         await made.handler.assigned([PLACE])
@@ -47,7 +47,7 @@ async def test_after_a_stop_at_any_point_the_next_owner_goes_on_with_the_same_bi
         await made.take(run_of(records(120)))
         await made.until_settled(119)
     with bench(settings) as made:
-        assert await made.handler.assigned([PLACE]) == {PLACE: 120}
+        await made.handler.assigned([PLACE])
         await made.take(run_of(records(130), offset=0))
         await made.handler.drain()
         counts = proof(made)
@@ -60,8 +60,9 @@ async def test_an_open_window_is_dropped_on_revoke_and_read_again(settings: Sett
         await made.handler.assigned([PLACE])
         await made.take(run_of(records(70)))
         await made.handler.revoked([PLACE])
-        assert await made.handler.assigned([PLACE]) == {PLACE: 50}
-        await made.take(run_of(records(20, start=50), offset=50))
+        await made.handler.assigned([PLACE])
+        assert made.rooms.stores.log.metrics("m", newest=1)[0]["learned"] == 50
+        await made.take(run_of(records(70)))
         await made.handler.drain()
         assert proof(made)["learned"] == 70
 

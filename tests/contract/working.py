@@ -86,8 +86,6 @@ def bench(settings: Settings, *, incarnation: str = "one", max_bad_share: float 
             map=Map(topic=TOPIC, homes=dict.fromkeys(settings.models, 0), ingest={"raw": "m"}),
             grave=Grave(suffix=".dlq", group="g", max_message_bytes=10_000),
             owner="test",
-            progress_records=1000,
-            progress_s=60,
             max_bad_share=max_bad_share,
             bad_share_over=100,
         )
