@@ -186,15 +186,26 @@ _UPDATED: Final = ModelUpdated(
 
 
 _EVENTS: Final[Mapping[str, Document]] = {
-    messages.DRIFT_DETECTED: {"feature": "error", "detector": "ADWIN", "before": 0.12, "after": 0.31},
+    messages.DRIFT_DETECTED: {"pos": 311, "feature": "error", "detector": "ADWIN", "before": 0.12, "after": 0.31},
     messages.RETRAIN_STARTED: {"job": 7, "trigger": "volume"},
     messages.RETRAIN_FINISHED: {"job": 7, "version": 3},
     messages.RETRAIN_REJECTED: {"job": 7, "reason": "accuracy 0.871 is not above the champion's 0.874"},
     messages.RETRAIN_FAILED: {"job": 7, "reason": "ended after 3600 s"},
-    messages.MODEL_PROMOTED: {"version": "3"},
-    messages.MODEL_ROLLED_BACK: {"version": "2"},
-    messages.MODEL_LOADED: {"version": "3", "digest": _DIGEST},
-    messages.MODEL_REFUSED: {"version": "3", "reason": "the signature does not match"},
+    messages.MODEL_PROMOTED: {"version": 3, "parent": 1},
+    messages.MODEL_ROLLED_BACK: {"version": 2},
+    messages.MODEL_LOADED: {
+        "version": "3",
+        "digest": _DIGEST,
+        "promotion_seq": 42,
+        "freshness_s": 1.4,
+        "subscriber": "web-1:4711",
+    },
+    messages.MODEL_REFUSED: {
+        "promotion_seq": 43,
+        "reason": "artifact",
+        "message": "the signature does not match",
+        "subscriber": "web-1:4711",
+    },
     messages.WINDOW_QUARANTINED: {"reason": "the online learner is no longer finite"},
     messages.DEADLETTER_LIMIT: {"share": 0.52, "over_records": 1000},
 }

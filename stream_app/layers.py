@@ -112,21 +112,35 @@ def from_dotenv(path: Path, *, below: Tree) -> Layer:
 
 
 def from_environment(environment: Mapping[str, str], *, below: Tree) -> Layer:
-    """Read the variables that begin with `STREAM_APP_`."""
+    """Read the variables that begin with `STREAM_APP_`; an empty one is as good as none."""
     return _from_variables("environment", environment, below)
 
 
 def _from_variables(name: str, variables: Mapping[str, str], below: Tree) -> Layer:
     layer = Layer(name=name)
     for variable, text in sorted(variables.items()):
-        if not _is_setting(variable):
-            continue
-        key_name, value = _from_secret_file(layer, variable, text, variables)
-        if value is None:
-            continue
-        key, annotation = locate(key_name.removeprefix(PREFIX).split(NESTING), below, joiner=NESTING)
-        _assign(layer, key, annotation, value, variable if name == "environment" else f"{variable} in {name}")
+        # compose files and charts set optional variables to nothing rather than leave them out
+        if _is_setting(variable) and text:
+            origin = variable if name == "environment" else f"{variable} in {name}"
+            _read_variable(layer, variable, text, variables, below, origin)
     return layer
+
+
+def _read_variable(
+    layer: Layer, variable: str, text: str, variables: Mapping[str, str], below: Tree, origin: str
+) -> None:
+    key_name, value = _from_secret_file(layer, variable, text, variables)
+    if value is not None:
+        _place(layer, key_name.removeprefix(PREFIX).split(NESTING), below, NESTING, value, origin)
+
+
+def _place(layer: Layer, parts: Sequence[str], below: Tree, joiner: str, text: str, origin: str) -> None:
+    try:
+        key, annotation = locate(parts, below, joiner=joiner)
+    except Misconfigured as error:
+        layer.mistakes.append(f"{origin}: {error}")
+        return
+    _assign(layer, key, annotation, text, origin)
 
 
 def _is_setting(variable: str) -> bool:
@@ -163,8 +177,7 @@ def from_overrides(overrides: Mapping[str, str], *, below: Tree) -> Layer:
         except tomllib.TOMLDecodeError:
             layer.mistakes.append(f"--set {dotted}: expected a dotted key such as kafka.group_id")
             continue
-        key, annotation = locate(parts, below, joiner=".")
-        _assign(layer, key, annotation, text, f"--set {dotted}")
+        _place(layer, parts, below, ".", text, f"--set {dotted}")
     return layer
 
 
@@ -213,7 +226,10 @@ def plain(annotation: object) -> object:
 
 
 def locate(parts: Sequence[str], below: Tree, *, joiner: str) -> tuple[Key, object]:
-    """Return the key that the parts of a name mean, and the annotation of what is there (Any when unknown)."""
+    """Return the key that the parts of a name mean, and the annotation of what is there (text when unknown).
+
+    Raises Misconfigured when a part fits several keys that are declared.
+    """
     return _locate(Settings, list(parts), below, joiner)
 
 
@@ -245,7 +261,7 @@ def _own_key(parts: Sequence[str], declared: object, joiner: str, *, is_leaf: bo
         wanted = _folded(joiner.join(parts[:length]))
         matches = [key for key in declared if _folded(key) == wanted] if isinstance(declared, Mapping) else []
         if len(matches) > 1:
-            raise Misconfigured(f"{joiner.join(parts)} could mean any of {', '.join(matches)}; use the file for these")
+            raise Misconfigured(f"could mean any of {', '.join(matches)}; expected a name that fits one only")
         if matches:
             return matches[0], length
     if joiner == NESTING:

@@ -35,4 +35,4 @@ def check(config: ConfigFile = None, overrides: Overrides = None, *, as_json: As
         note(mistake)
     if mistakes:
         raise typer.Exit(MISCONFIGURED)
-    note("The settings are complete.")
+    note(f"The settings are complete; models: {', '.join(load(config, overrides).models) or 'none yet'}.")

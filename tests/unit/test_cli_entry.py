@@ -1,0 +1,61 @@
+"""From errors to exit codes, and what a command may import."""
+
+import subprocess
+import sys
+
+import pytest
+
+from stream_app import errors
+from stream_app.cli import entry
+from stream_app.cli.commands import COMMANDS, Command
+from stream_app.cli.exits import exit_code
+from stream_app.configuration import Mistakes
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.Fenced(), 70),
+        (errors.Outage(), 75),
+        (errors.Misconfigured(), 78),
+        (Mistakes(["a.b: expected c"]), 78),
+        (errors.Corrupt(), 1),
+        (errors.NotFound(), 1),
+        (errors.Conflict(), 1),
+        (errors.InvalidRecord("not_json", "bad"), 1),
+    ],
+)
+def test_each_error_has_its_exit_code(error: errors.StreamAppError, code: int) -> None:
+    assert exit_code(error) == code
+
+
+def test_an_error_is_told_on_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: list[str]) -> None:
+        raise errors.Fenced
+
+    monkeypatch.setattr(entry, "program", fail)
+
+    with pytest.raises(SystemExit) as left:
+        entry.main([])
+
+    assert left.value.code == 70
+    assert capsys.readouterr() == ("", f"error: {errors.Fenced.__doc__}\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_every_command_is_there(command: Command) -> None:
+    app = command.load()
+
+    assert app.registered_commands
+    assert all(one.epilog and one.epilog.startswith("Example: stream-app ") for one in app.registered_commands)
+
+
+@pytest.mark.parametrize("command", ["version", "config"])
+def test_a_light_command_imports_nothing_heavy(command: str) -> None:
+    """Faust, numba and scikit-learn take seconds together; a shell prompt should not."""
+    code = f"import sys; from stream_app.cli.entry import program; program(['{command}']); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert not {"faust", "numba", "sklearn", "river", "sqlalchemy"} & set(loaded)
