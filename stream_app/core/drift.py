@@ -5,6 +5,7 @@ Bifet and Gavaldà, "Learning from time-changing data with adaptive windowing", 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress, count
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,12 @@ class ErrorDrift:
     """
 
     def __init__(self, delta: float) -> None:
-        self._adwin: Any = ADWIN(delta=delta)  # type: ignore[no-untyped-call]  # River annotates only a part
-        #: sum and number of all values since the start or the last change
+        self._delta = delta
+        self._start()
+
+    def _start(self) -> None:
+        self._adwin: Any = ADWIN(delta=self._delta)  # type: ignore[no-untyped-call]  # River annotates only a part
+        #: sum and number of all values since this start
         self._total, self._count = 0.0, 0
 
     def update(self, values: Floats) -> list[Change]:
@@ -43,33 +48,35 @@ class ErrorDrift:
         return list(self._changes(values))
 
     def _changes(self, values: Floats) -> Iterator[Change]:
-        positions = np.flatnonzero(~np.isnan(values)).tolist()
-        known = values[positions].tolist()
-        start = 0
-        while (found := self._next(known, start)) < len(known):
-            yield self._change(known[start : found + 1], positions[found])
-            start = found + 1
-        self._total, self._count = self._sum(known[start:]), self._count + len(known) - start
+        positions = np.flatnonzero(~np.isnan(values))
+        known = values[positions]
+        while len(known):
+            found = self._find(known.tolist())
+            taken = len(known) if found is None else found + 1
+            self._add(known[:taken])
+            if found is not None:
+                yield self._change(int(positions[found]))
+            positions, known = positions[taken:], known[taken:]
 
-    def _next(self, values: list[float], start: int) -> int:
-        """Return the index of the first value at or after `start` that shows a change, else how many there are."""
-        adwin, update = self._adwin, self._adwin.update
-        for index in range(start, len(values)):
-            update(values[index])
-            if adwin.drift_detected:
-                return index
-        return len(values)
+    def _find(self, values: list[float]) -> int | None:
+        """Hand values to the detector up to the first that shows a change, and return its index.
 
-    def _change(self, values: list[float], position: int) -> Change:
-        total, count = self._sum(values), self._count + len(values)
+        `_helper` is what `ADWIN.update` calls for each value, with three times its own cost around it.
+        """
+        hits = map(self._adwin._helper.update, values)  # noqa: SLF001 - see above
+        return next(compress(count(), hits), None)
+
+    def _add(self, values: Floats) -> None:
+        """Sum up one by one, not pairwise: only that gives the same bits for any cut."""
+        self._total = float(np.cumsum(np.concatenate(([self._total], values)))[-1])
+        self._count += len(values)
+
+    def _change(self, position: int) -> Change:
         kept = self._adwin.width
-        self._total, self._count = 0.0, 0
-        before = (total - self._adwin.total) / (count - kept)
-        return Change(position=position, before=before, after=self._adwin.estimation)
-
-    def _sum(self, values: list[float]) -> float:
-        """Add one by one, not pairwise: only that gives the same bits for any cut."""
-        return float(np.cumsum([self._total, *values])[-1])
+        before = (self._total - self._adwin.total) / (self._count - kept)
+        change = Change(position=position, before=before, after=self._adwin.estimation)
+        self._start()
+        return change
 
 
 class DriftWatch:

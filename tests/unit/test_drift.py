@@ -41,7 +41,9 @@ def in_windows(detector: ErrorDrift, values: Floats, edges: list[int]) -> list[C
     return changes
 
 
-@pytest.mark.parametrize("values", [shifting(1), shifting(2), shifting(3) * 40 + np.linspace(0, 1, 6_000)], ids=str)
+@pytest.mark.parametrize(
+    "values", [shifting(1), shifting(2), shifting(3) * 40 + np.linspace(0, 1, 6_000)], ids=["rates", "again", "sizes"]
+)
 def test_changes_are_rivers(values: Floats) -> None:
     changes = ErrorDrift(DELTA).update(values)
     assert [c.position for c in changes] == found_by_river(values)
