@@ -211,11 +211,13 @@ class InMemoryOutbox:
         self._owed: list[_Owed] = []
         self._notes = 0
         self._learning_events = learning_events
+        self._lock = RLock()
 
     def owe(self, message: OutboxMessage, *, promotion_seq: int | None = None) -> None:
         """Stand in for an owner's transaction; the id is given anew."""
-        last = self._owed[-1].message.id if self._owed else 0
-        self._owed.append(_Owed(replace(message, id=last + 1), promotion_seq))
+        with self._lock:
+            last = self._owed[-1].message.id if self._owed else 0
+            self._owed.append(_Owed(replace(message, id=last + 1), promotion_seq))
 
     def unsent(self, *, limit: int = 1000) -> Sequence[OutboxMessage]:
         """Return what was not yet sent, oldest first."""
@@ -252,12 +254,15 @@ class InMemoryOutbox:
 
     def forget_sent(self, *, before: float) -> int:
         """Delete what was sent before that time, but never a model's current pointer; return how many."""
-        current = {message.id for message in self.pointers()}
-        kept = [
-            owed for owed in self._owed if owed.sent_at is None or owed.sent_at >= before or owed.message.id in current
-        ]
-        forgotten, self._owed = len(self._owed) - len(kept), kept
-        return forgotten
+        with self._lock:
+            current = {message.id for message in self.pointers()}
+            kept = [
+                owed
+                for owed in self._owed
+                if owed.sent_at is None or owed.sent_at >= before or owed.message.id in current
+            ]
+            forgotten, self._owed = len(self._owed) - len(kept), kept
+            return forgotten
 
 
 class InMemoryLeases:

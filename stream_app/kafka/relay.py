@@ -82,19 +82,24 @@ class Relay:
         """Send for as long as the lease is ours.
 
         1. start the producer, which fences an older relay at the broker: it can commit nothing from here on
-        2. only then read, and assert every model's current pointer once more: whatever the older relay had
-           sent last, the newest record of each key is right again
+        2. only then read, and assert every model's current pointer once more: whatever was sent under its key
+           meanwhile, the newest record is right again
         3. send what is unsent, in order
         """
         transactions = self._connect()
         try:
-            self._send(transactions, self._outbox.pointers())
+            self._send(transactions, self._settled_pointers())
             while not stop.is_set() and self._holds_lease():
                 if not self._send_unsent(transactions):
                     self._forget()
                     stop.wait(POLL_S)
         finally:
             transactions.close()
+
+    def _settled_pointers(self) -> list[OutboxMessage]:
+        # One that is still unsent comes in its turn, and rights the key as well.
+        unsent = {message.id for message in self._outbox.unsent()}
+        return [message for message in self._outbox.pointers() if message.id not in unsent]
 
     def _send_unsent(self, transactions: Transactions) -> bool:
         messages = self._outbox.unsent()
