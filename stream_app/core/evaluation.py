@@ -7,6 +7,7 @@ by row.
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream_app.core.shape import Shape
 from stream_app.core.tallies import ClassScores, Metrics, ValueScores, predicted
@@ -17,11 +18,16 @@ LARGEST: Final = 1e150
 
 
 def row_errors(shape: Shape, outputs: Floats, labels: Floats) -> Floats:
-    """Return float64[n]: 0 or 1 for a right or wrong class, the absolute error for a value, NaN without output."""
-    if shape.task is Task.REGRESSION:
-        return np.abs(outputs - labels)
-    given = np.isfinite(outputs if outputs.ndim == 1 else outputs.sum(axis=1))
-    return np.where(given, predicted(outputs) != labels, np.nan)
+    """Return float64[n]: 0 or 1 for a right or wrong class, the absolute error for a value; NaN where left out."""
+    errors = np.abs(outputs - labels) if shape.task is Task.REGRESSION else predicted(outputs) != labels
+    return np.where(_usable(outputs), errors, np.nan)
+
+
+def _usable(outputs: Floats) -> NDArray[np.bool_]:
+    """Return bool[n]: which rows have outputs to judge, all of them finite and not beyond the largest."""
+    sizes = np.abs(outputs)
+    usable: NDArray[np.bool_] = (sizes if sizes.ndim == 1 else sizes.max(axis=1)) <= LARGEST
+    return usable
 
 
 def certain(shape: Shape, answers: Floats) -> Floats:
@@ -52,8 +58,7 @@ class Evaluation:
 
     def update(self, outputs: Floats, labels: Floats) -> None:
         """Take in n rows: outputs float64[n] or float64[n, classes] as `Contender` says, labels float64[n]."""
-        largest = np.abs(outputs if outputs.ndim == 1 else outputs.sum(axis=1))
-        usable = (largest <= LARGEST) & (np.abs(labels) <= LARGEST)
+        usable = _usable(outputs) & (np.abs(labels) <= LARGEST)
         kept = int(usable.sum())
         self.rows += kept
         self.left_out += len(labels) - kept
@@ -82,7 +87,7 @@ class Known:
     def advance(self, labels: Floats) -> Floats:
         """Return float64[n]: the label that became known just before each row, NaN while there is none."""
         line = np.concatenate((self.held, labels))
-        self.held = line[len(labels) :]
+        self.held = line[len(labels) :].copy()
         return line[: len(labels)]
 
 
@@ -122,7 +127,7 @@ class _Counts:
         hits = known[:, None] == np.arange(len(self.counts))
         counts = self.counts + np.cumsum(hits, axis=0)
         if len(known):
-            self.counts = counts[-1]
+            self.counts = counts[-1].copy()
         return np.where(counts.any(axis=1), counts.argmax(axis=1), np.nan)
 
 

@@ -135,7 +135,7 @@ class Preprocessing:
     """Everything between canonical rows and the learner, equal to the River steps of `plain`."""
 
     def __init__(self, shape: Shape, learner: LearnerSettings, *, zeros: bool) -> None:
-        """`zeros`: whether a one-hot row names the categories it does not have; see `models`."""
+        """`zeros`: whether a one-hot row names the categories it does not have; see `RiverContender`."""
         self.shape = shape
         self.numbers: Numbers | Unscaled = Numbers(shape.numeric) if learner.scale else Unscaled()
         one_hot = preprocessing.OneHotEncoder(drop_zeros=not zeros) if learner.encode == "one_hot" else None

@@ -110,7 +110,7 @@ def test_outputs_that_are_no_numbers_are_left_out_and_counted(strange: float) ->
     for shape, outputs in ((BINARY, np.array([0.1, strange, 0.8])), (VALUES, np.array([0.1, strange, 0.8]))):
         got = evaluated(shape, outputs, labels).metrics()
         assert (got["rows"], got["left_out"]) == (2, 1)
-    got = evaluated(THREE, np.array([[1, 0, 0], [0, strange, 0], [0, 1, 0]]), labels).metrics()
+    got = evaluated(THREE, np.array([[1, 0, 0], [-strange, strange, 0], [0, 1, 0]]), labels).metrics()
     assert (got["rows"], got["left_out"], got["accuracy"]) == (2, 1, 1.0)
 
 
@@ -208,5 +208,6 @@ def test_errors_of_rows() -> None:
     labels = np.array([1.0, 0.0, 1.0])
     assert bits(row_errors(BINARY, np.array([0.5, 0.2, nan]), labels)) == bits(np.array([1.0, 0.0, nan]))
     assert bits(row_errors(VALUES, np.array([0.5, 2.0, nan]), labels)) == bits(np.array([0.5, 2.0, nan]))
+    assert bits(row_errors(VALUES, np.array([math.inf, 1e200, 1.0]), labels)) == bits(np.array([nan, nan, 0.0]))
     rows = np.array([[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [nan, nan, nan]])
     assert bits(row_errors(THREE, rows, labels)) == bits(np.array([0.0, 1.0, nan]))
