@@ -94,12 +94,14 @@ class UnpackedModel:
     estimator: Estimator
 
     def predict(self, features: Features) -> Floats:
-        """Return the outputs for n records with the schema's columns, in the shapes of `Contender.predict`.
+        """Return the outputs for n records, in the shapes of `Contender.predict`.
 
-        Where the model takes previous labels, those known at its publication are appended.
+        Where the model takes previous labels and the features have none, those known at its publication are
+        appended.
         """
-        completed = _complete(features, _numbers([self.manifest.known_labels]))
-        return FORMATS[self.manifest.format].predict(self.estimator, completed, self.manifest.shape)
+        shape = self.manifest.shape
+        completed = _complete(features, shape, _numbers([self.manifest.known_labels]))
+        return FORMATS[self.manifest.format].predict(self.estimator, completed, shape)
 
     def check(self) -> None:
         """Predict the probe records; raises Corrupt unless the outputs are finite and the publisher's.
@@ -167,7 +169,7 @@ def unpack(content: bytes, trusted: Sequence[str] = ()) -> UnpackedModel:
 
 def _pack(name: Literal["pickle", "skops"], about: Description, estimator: Estimator, probe: Features) -> bytes:
     form = FORMATS[name]
-    outputs = form.predict(estimator, _complete(probe, np.array([about.known_labels])), about.shape)
+    outputs = form.predict(estimator, _complete(probe, about.shape, np.array([about.known_labels])), about.shape)
     if not np.isfinite(outputs).all():
         raise Corrupt(f"version {about.version} of {about.model!r}: not all outputs for the probe records are finite")
     manifest = Manifest(
@@ -194,7 +196,9 @@ def _pack(name: Literal["pickle", "skops"], about: Description, estimator: Estim
     return _zip({_MANIFEST: manifest.model_dump_json(by_alias=True).encode(), form.entry: form.dump(estimator)})
 
 
-def _complete(features: Features, known: Floats) -> Features:
+def _complete(features: Features, shape: Shape, known: Floats) -> Features:
+    if features.numeric.shape[1] == len(shape.numeric):
+        return features
     numeric = np.hstack([features.numeric, np.tile(known, (len(features), 1))])
     return Features(numeric=numeric, categorical=features.categorical)
 

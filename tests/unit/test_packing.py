@@ -146,8 +146,9 @@ def test_previous_labels_travel_with_the_model() -> None:
     contender = build(shape, LearnerSettings(), seed=1)
     wide = rows(50, shape)
     contender.advance(wide, codes(wide))
-    model = unpack(pack_online(about(shape, known_labels=(1.0,)), contender.plain(), rows(4)))
-    model.check()
+    for probe in (rows(4), rows(4, shape)):
+        model = unpack(pack_online(about(shape, known_labels=(1.0,)), contender.plain(), probe))
+        model.check()
     narrow = Features(numeric=wide.numeric[:, :2], categorical=wide.categorical)
     completed = Features(numeric=np.column_stack([narrow.numeric, np.ones(50)]), categorical=wide.categorical)
     assert model.predict(narrow).tolist() == contender.predict(completed).tolist()
