@@ -4,7 +4,6 @@ The rooms report facts to an `Observer`; which metrics a fact feeds, and under w
 alone. Values of labels are bounded: whoever sends records must not be able to make series without end.
 """
 
-import platform
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,6 +74,7 @@ METRICS: Final = (
     _counter("duplicates_skipped", "Records recognised as repeats and not learned again.", "model"),
     _counter("snapshots_published", "States of an online model published to subscribers.", "model"),
     _counter("checkpoints_saved", "Checkpoints of folded states saved.", "model"),
+    _counter("checkpoints_broken", "Checkpoints set aside because they did not verify.", "model", "reason"),
     _counter("drift_detected", "Changes found in a watched quantity.", "model", "feature", "detector"),
     _counter("windows_quarantined", "Windows not learned because they left the model non-finite.", "model"),
     _counter("model_refused", "Artifacts or events not loaded; the model before serves on.", "model", "reason"),
@@ -94,7 +94,7 @@ METRICS: Final = (
     _gauge("freshness", "_seconds", "Age of the newest window that the serving model has learned.", "model"),
     _gauge("last_commit_timestamp", "_seconds", "When the newest window was committed, since the epoch.", "model"),
     _gauge("consumer_lag", "", "Offsets between a partition's end and our position.", "topic", "partition", "group"),
-    _gauge("build_info", "", "1; what runs here.", "version", "python"),
+    _gauge("build_info", "", "1; what runs here.", "version"),
     Metric(
         fact="model_retraining_triggered",
         kind=Kind.COUNTER,
@@ -154,7 +154,7 @@ class PrometheusObserver:
         for metric in METRICS:
             self._fed.setdefault(metric.fact, []).append(_Exported(metric, self._registry, bound))
         ProcessCollector(registry=self._registry)
-        self("build_info", version=__version__, python=platform.python_version())
+        self("build_info", version=__version__)
 
     def __call__(self, fact: str, /, *, amount: float = 1.0, **labels: str) -> None:
         """Feed the metrics of the fact; thread-safe."""
