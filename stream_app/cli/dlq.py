@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from stream_app.cli.exits import RUNTIME_FAILURE
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
@@ -40,8 +39,8 @@ def list_(
     if as_json:
         print_json([_described(heap) for heap in heaps])
         return
-    # keys are a producer's own words: neither control characters nor Rich's markup may come through
-    print_rows([{name: escape(printable(str(v))) for name, v in _described(heap).items()} for heap in heaps])
+    # keys are a producer's own words: no control character may come through
+    print_rows([{name: printable(str(v)) for name, v in _described(heap).items()} for heap in heaps])
     note("No dead letters." if not heaps else f"{sum(heap.letters for heap in heaps)} letters.")
 
 
@@ -128,7 +127,7 @@ def _report(outcomes: Sequence[Outcome], *, dry_run: bool, as_json: bool) -> Non
         print_json({"dry_run": dry_run, "sent": sent, "refused": len(refused), "letters": list(map(asdict, outcomes))})
     else:
         shown = outcomes if dry_run else refused
-        print_rows([{name: escape(printable(str(v))) for name, v in asdict(o).items()} for o in shown])
+        print_rows([{name: printable(str(v)) for name, v in asdict(o).items()} for o in shown])
         note(f"{'Would send' if dry_run else 'Sent'} {sent} letters; refused {len(refused)}.")
     if refused:
         raise typer.Exit(RUNTIME_FAILURE)

@@ -1,12 +1,15 @@
 """What commands print: data on standard output, as JSON or for people."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+_WIDE: Final = 10_000
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever orjson can write
@@ -20,10 +23,13 @@ def print_rows(rows: Sequence[Mapping[str, object]]) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for name in rows[0]:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console(soft_wrap=True).print(table)
+        # as text: a reason or a key with brackets is no markup of ours
+        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
+    console = Console()
+    # a pipe has no width: a cut cell would be lost to whoever reads it
+    Console(width=console.width if console.is_terminal else _WIDE).print(table)
 
 
 def print_fields(fields: Mapping[str, object]) -> None:

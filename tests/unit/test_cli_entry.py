@@ -9,6 +9,7 @@ from stream_app import errors
 from stream_app.cli import entry
 from stream_app.cli.commands import COMMANDS, Command
 from stream_app.cli.exits import exit_code
+from stream_app.cli.output import print_rows
 from stream_app.configuration import Mistakes
 
 
@@ -59,3 +60,14 @@ def test_a_light_command_imports_nothing_heavy(command: str) -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
     assert not {"faust", "numba", "sklearn", "river", "sqlalchemy"} & set(loaded)
+
+
+def test_tables_show_cells_as_they_are_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = "[/] is no [bold]markup[/bold] here" + " and long" * 30
+
+    print_rows([{"model": "m", "reason": reason, "at": None}, {"model": "n", "reason": "", "at": 7}])
+
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.split() == ["model", "reason", "at"]
+    assert reason in first
+    assert second.split() == ["n", "7"]
