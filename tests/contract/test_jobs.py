@@ -1,7 +1,10 @@
 """The queue of retrains: single flight, claims and renewals by whoever holds the lease."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -150,3 +153,46 @@ def test_one_model_runs_once_under_many_requests_and_claims(jobs: Jobs) -> None:
     with ThreadPoolExecutor(8) as pool:
         done = sum(pool.map(work, range(40)))
     assert done == sum(job.status == JobStatus.SUCCEEDED for job in jobs.history("m", limit=100)) > 0
+
+
+CLAIMS = """if True:
+    import sys
+    from dataclasses import replace
+    from pathlib import Path
+    from stream_app.storage.database import open_database
+    from stream_app.storage.jobs import SqlJobs
+    from stream_app.values import JobStatus
+    jobs, holder = SqlJobs(open_database(sys.argv[1], Path(sys.argv[2]))), sys.argv[3]
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for _ in range(25):
+        jobs.request("m", "manual", now=0)
+        job = jobs.claim(holder=holder, now=1, lease_s=10)
+        if job is not None:
+            assert [each.id for each in jobs.history("m") if each.status is JobStatus.RUNNING] == [job.id]
+            assert jobs.finish(replace(job, status=JobStatus.SUCCEEDED), holder=holder)
+            print(job.id, flush=True)
+"""
+
+
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def test_processes_at_once_never_run_a_model_twice(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str
+) -> None:
+    """All ask, claim and finish as fast as they can, started by one barrier."""
+    engine = request.getfixturevalue(f"{database}_engine")
+    url = engine.url.render_as_string(hide_password=False)
+    commands = [[sys.executable, "-c", CLAIMS, url, str(tmp_path), holder] for holder in "abc"]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for command in commands
+    ]
+    assert all(process.stdout and process.stdout.readline() == "ready\n" for process in processes)
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    done = [job for process in processes for job in process.communicate()[0].split()]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert (
+        len(done) == len(set(done)) == sum(j.status is JobStatus.SUCCEEDED for j in SqlJobs(engine).history(limit=999))
+    )
