@@ -20,7 +20,7 @@ from pandas.api import types
 from stream_app.core.schema import LARGEST, LONGEST_CATEGORY
 from stream_app.datafiles import read
 from stream_app.errors import Misconfigured
-from stream_app.settings import BINARY_CLASSES, FeatureSettings, ModelSettings, Settings
+from stream_app.settings import BINARY_CLASSES, FeatureSettings, ModelSettings
 from stream_app.values import Task
 
 #: Whole numbers with more distinct values are quantities, not classes.
@@ -98,19 +98,6 @@ def resolve(model: ModelSettings) -> ModelSettings:
     inferred = infer(model.data, model.target, model.task)
     classes = inferred.classes if lacks_classes else model.classes
     return model.model_copy(update={"features": model.features or inferred.features, "classes": classes})
-
-
-def unresolved(settings: Settings) -> list[str]:
-    """Return what keeps models from being resolved, one sentence each."""
-    return [mistake for name, model in settings.models.items() for mistake in _mistake(name, model)]
-
-
-def _mistake(name: str, model: ModelSettings) -> list[str]:
-    try:
-        resolve(model)
-    except Misconfigured as error:
-        return [f"models.{name}: {error}"]
-    return []
 
 
 def _task(labels: Series) -> Task:

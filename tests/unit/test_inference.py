@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stream_app import starter
 from stream_app.datafiles import chunks, read
 from stream_app.errors import Conflict, Misconfigured
-from stream_app.inference import Column, Inferred, infer, resolve, unresolved
+from stream_app.inference import Column, Inferred, infer, resolve
 from stream_app.settings import FeatureSettings, ModelSettings, Settings
 from stream_app.values import Task
 
@@ -222,11 +222,6 @@ class TestResolve:
     def test_without_data_it_says_what_is_missing(self, features: dict[str, FeatureSettings], missing: str) -> None:
         with pytest.raises(Misconfigured, match=f"^{missing}: expected them to be set, or data to name a file"):
             resolve(ModelSettings(task=Task.BINARY, target="y", features=features))
-
-    def test_every_model_that_cannot_be_resolved_is_told(self) -> None:
-        models = {name: ModelSettings(task=Task.BINARY, target="y") for name in ("a", "b")}
-
-        assert [told.partition(":")[0] for told in unresolved(Settings(models=models))] == ["models.a", "models.b"]
 
 
 class TestStarter:
