@@ -115,12 +115,20 @@ def open_signer(root: Path, pem: str | None = None) -> Signer:
     if pem is not None:
         return Signer.from_pem(pem)
     folder = root / "keys"
+    try:
+        return _kept_signer(folder)
+    except OSError as error:
+        raise Misconfigured(
+            f"{folder}: the signing key cannot be kept there, expected our own folder: {error}"
+        ) from error
+
+
+def _kept_signer(folder: Path) -> Signer:
     make_folder(folder)
-    path = folder / "signing.pem"
+    path, public = folder / "signing.pem", folder / "signing.pub"
     if not path.exists():
         create_file(path, _new_private_pem())  # False: another first run was faster, its key is ours
     signer = Signer.from_pem(_read_private(path))
-    public = folder / "signing.pub"
     if not public.exists():
         create_file(public, signer.public_pem().encode(), mode=0o644)
     if public.read_text() != signer.public_pem():
@@ -147,8 +155,9 @@ def _new_private_pem() -> bytes:
 
 
 def _read_private(path: Path) -> str:
-    # Checked on the open file: a check by name could look at another file than the one that is read.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW)) as file:
+    # Checked on the open file: a check by name could look at another file than the one that is read. Links are
+    # followed, since that is how orchestrators mount secrets.
+    with path.open() as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         if mode & 0o077:
             raise Misconfigured(f"{path}: mode {mode:04o}, expected 0600: others could read the signing key")

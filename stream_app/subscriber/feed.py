@@ -9,7 +9,7 @@ from stream_app.errors import Outage
 from stream_app.kafka import client
 from stream_app.settings import KafkaSettings
 
-_PATIENCE_S: Final = 10.0
+_PATIENCE_S: Final = 3.0
 _MOST_AT_ONCE: Final = 500
 
 

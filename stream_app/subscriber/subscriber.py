@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from os import getpid
 from types import TracebackType
 from typing import Any, Final, Self
@@ -80,6 +81,7 @@ class ModelSubscriber:
     ) -> None:
         """`trusted` names the operator's own transformers, exactly and dotted."""
         self._followed = {model: _Followed() for model in models}
+        self._by_key = {model.encode(): model for model in models}
         self._kafka = kafka
         self._events = EventReader(verifier)
         self._observe = observe or _ignore
@@ -102,7 +104,8 @@ class ModelSubscriber:
     def close(self) -> None:
         """Stop following; models that were loaded go on predicting."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def __enter__(self) -> Self:
         """Start."""
@@ -179,23 +182,26 @@ class ModelSubscriber:
         until = time.monotonic() + self._reconcile_s
         newest: dict[str, ModelUpdated] = {}
         while not self._stop.is_set() and (time.monotonic() < until or not self._feed.is_caught_up):
-            for key, value in self._feed.read(_READ_S):
-                self._keep_newest(newest, key.decode("utf-8", "replace"), value)
+            self._keep_newest(newest, self._feed.read(_READ_S))
             if self._feed.is_caught_up:
                 for event in newest.values():
                     self._apply(event)
                 newest.clear()
 
-    def _keep_newest(self, newest: dict[str, ModelUpdated], model: str, value: bytes) -> None:
-        if model not in self._followed:
-            return
-        try:
-            event = self._events.read(model, value)
-        except Refused as refused:
-            self._refuse(model, refused, {})
-            return
-        if event is not None and (model not in newest or event.promotion_seq > newest[model].promotion_seq):
-            newest[model] = event
+    def _keep_newest(self, newest: dict[str, ModelUpdated], messages: Sequence[tuple[bytes, bytes]]) -> None:
+        for model in {key for key, _ in messages} & self._by_key.keys():
+            name = self._by_key[model]
+            values = [value for key, value in messages if key == model]
+            refuse = partial(self._refuse, name)
+            event = self._events.newest(name, values, above=self._newest_seq(newest, name), refuse=refuse)
+            if event is not None:
+                newest[name] = event
+
+    def _newest_seq(self, newest: Mapping[str, ModelUpdated], model: str) -> int:
+        if model in newest:
+            return newest[model].promotion_seq
+        loaded = self._followed[model].slot.current
+        return 0 if loaded is None else loaded.promotion_seq
 
     def _apply(self, event: ModelUpdated) -> None:
         followed = self._followed[event.model]
@@ -204,7 +210,7 @@ class ModelSubscriber:
         try:
             loaded = self._loader.load(event)
         except Refused as refused:
-            self._refuse(event.model, refused, {"promotion_seq": event.promotion_seq})
+            self._refuse(event.model, refused, promotion_seq=event.promotion_seq)
             return
         if loaded is not None and followed.slot.swap(loaded):
             followed.reloads += 1
@@ -227,13 +233,13 @@ class ModelSubscriber:
             # It is the caller's code: what it does wrong must be seen, but must not end the reloads.
             _LOG.exception("a callback of on_swap failed for %s", loaded.model)
 
-    def _refuse(self, model: str, refused: Refused, details: Mapping[str, Any]) -> None:
+    def _refuse(self, model: str, refused: Refused, **details: Any) -> None:  # noqa: ANN401 - JSON
         followed = self._followed[model]
         followed.refused += 1
         followed.last_refusal = str(refused)
         self._observe("model_refused", model=model, reason=refused.reason)
         known = {"reason": refused.reason.value, "message": str(refused)[:1000], "subscriber": self._name}
-        self._notices.send(MODEL_REFUSED, model, seq=None, details={**details, **known})
+        self._notices.send(MODEL_REFUSED, model, seq=None, details=details | known)
 
 
 def _status(followed: _Followed) -> ModelStatus:

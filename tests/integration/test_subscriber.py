@@ -23,8 +23,8 @@ from stream_app.ports import Outgoing, Recorder
 from stream_app.settings import KafkaSettings, LearnerSettings, TopicSettings
 from stream_app.storage.artifacts import ArtifactReader, SignedArtifacts, artifact_path
 from stream_app.storage.packing import Description, pack_online
-from stream_app.storage.signing import Signer, sign_event
-from stream_app.subscriber import LoadedModel, ModelSubscriber
+from stream_app.storage.signing import Signer, Verifier, sign_event, verify_event
+from stream_app.subscriber import LoadedModel, ModelSubscriber, loader
 from stream_app.values import Features, StoredArtifact, Task
 
 pytestmark = pytest.mark.kafka
@@ -287,6 +287,27 @@ def test_a_forged_event_is_refused_and_hides_no_true_one(
     assert {labels["reason"] for fact, _, labels in followed.recorder.facts if fact == "model_refused"} == {"event"}
 
 
+def test_a_long_topic_is_read_quickly_and_verified_rarely(
+    publisher: Publisher, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that is published each second fills the topic long before it is compacted."""
+    verified: list[int] = []
+
+    def count(event: ModelUpdated, verifier: Verifier) -> None:
+        verified.append(event.promotion_seq)
+        verify_event(event, verifier)
+
+    monkeypatch.setattr(loader, "verify_event", count)
+    stored = publisher.store("1.1")
+    events = [publisher.event(promotion_seq, "1.1", stored) for promotion_seq in range(1, 3001)]
+    topic = publisher.kafka.topics.model_updated
+    publisher.send([Outgoing(topic=topic, key=b"m", value=event.model_dump_json().encode()) for event in events])
+    followed = follow()
+    assert followed.subscriber.wait_ready(20)
+    assert followed.subscriber.status()["m"].promotion_seq == 3000
+    assert len(verified) < 100
+
+
 def test_an_artifact_that_comes_late_is_waited_for(
     publisher: Publisher, follow: Follow, wait_until: Wait, tmp_path: Path
 ) -> None:
@@ -353,6 +374,21 @@ def test_a_subscriber_waits_for_a_topic_that_is_not_there_yet(
         with Producer(settings) as deliver:
             deliver([Outgoing(topic=names.model_updated, key=b"m", value=event.model_dump_json().encode())])
         assert subscriber.wait_ready(30)
+
+
+def test_over_the_embedded_broker_a_relay_reaches_a_subscriber(
+    embedded_bootstrap: str, publisher: Publisher, tmp_path: Path, wait_until: Wait, unique: Callable[[str], str]
+) -> None:
+    """It knows neither compaction nor topics before they are used, but transactions it does."""
+    names = TopicSettings(model_updated=unique("u"), learning_events=unique("e"))
+    settings = KafkaSettings(bootstrap_servers=embedded_bootstrap, topics=names)
+    verifier, transactions = publisher.signer.verifier(), TransactionalProducer(settings, unique("relay"))
+    with ModelSubscriber(["m"], settings, ArtifactReader(tmp_path, verifier), verifier) as subscriber:
+        for promotion_seq in (1, 2):
+            event = publisher.event(promotion_seq, "1.1", publisher.store("1.1"))
+            transactions([Outgoing(topic=names.model_updated, key=b"m", value=event.model_dump_json().encode())])
+            wait_until(lambda seq=promotion_seq: subscriber.status()["m"].promotion_seq == seq)
+    transactions.close()
 
 
 def test_what_is_asked_for_wrongly_is_named(publisher: Publisher, follow: Follow) -> None:
