@@ -175,7 +175,7 @@ def build_app(settings: KafkaSettings, *, subscriptions: Sequence[str], handler:
         handler=handler,
         seat=seat,
         watchdog=Watchdog(settings.stuck_after_s),
-        check=functools.partial(_must_exist, ask, admin, subscriptions),
+        check=functools.partial(_must_exist, settings, ask, admin, subscriptions),
         **_timing(settings),
         **_connection(settings),
         **_HABITS,
@@ -258,12 +258,14 @@ def _patiently(within_s: float) -> tenacity.Retrying:
     )
 
 
-def _must_exist(ask: Callable[..., Any], admin: AdminClient, subscriptions: Sequence[str]) -> None:
-    for topic in subscriptions:
+def _must_exist(settings: KafkaSettings, ask: Callable[..., Any], admin: AdminClient, named: Sequence[str]) -> None:
+    for topic in named:
         try:
             ask(topics.partition_count, admin, topic)
         except NotFound as error:
             raise Misconfigured(f"topic {topic} does not exist: create it with `stream-app topics create`") from error
+        except Outage as error:
+            raise Outage(f"Kafka at {settings.bootstrap_servers} is not to be reached: {error}") from error
 
 
 def _timing(settings: KafkaSettings) -> dict[str, Any]:
