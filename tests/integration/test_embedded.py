@@ -1,6 +1,7 @@
 """The broker inside the process: enough of Kafka for a first try, and honest about what it lacks."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -43,3 +44,19 @@ def test_it_knows_transactions(kafka: KafkaSettings) -> None:
     relay([Outgoing(topic="model-updated", key=b"electricity", value=b"{}")])
     relay.close()
     assert sum(topics.end_offsets(client.admin(kafka), ["model-updated"]).values()) >= 1
+
+
+@pytest.mark.timeout(180)
+def test_a_worker_reads_from_it(recording: Any, wait_until: Callable[..., None]) -> None:  # noqa: ANN401 - of conftest
+    kafka = KafkaSettings(bootstrap_servers=recording.bootstrap)
+    topics.partition_count(client.admin(kafka), recording.topic)  # it appears
+    send = Producer(kafka)
+    send([Outgoing(topic=recording.topic, key=str(n).encode(), value=str(n).encode()) for n in range(1_000)])
+    worker = recording.start()
+    wait_until(lambda: recording.count() == 1_000)
+    assert recording.stop(worker) == 0
+    send([Outgoing(topic=recording.topic, key=str(n).encode(), value=str(n).encode()) for n in range(1_000, 2_000)])
+    recording.start()
+    wait_until(lambda: recording.count() == 2_000)
+    assert {int(value) for _, _, _, value, *_ in recording.rows()} == set(range(2_000))
+    assert all(is_embedded(incarnation) for *_, incarnation, _ in recording.rows())
