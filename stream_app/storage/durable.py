@@ -25,12 +25,14 @@ def create_file(path: Path, content: bytes, *, mode: int = 0o600) -> bool:
     try:
         _write_synced(draft, content, mode)
         os.link(draft, path, follow_symlinks=False)
+        created = True
     except FileExistsError:
-        return False
+        created = False
     finally:
         draft.unlink(missing_ok=True)
+    # Also when the name was taken: its maker may have died before this step.
     sync_folder(path.parent)
-    return True
+    return created
 
 
 def sync_folder(folder: Path) -> None:
