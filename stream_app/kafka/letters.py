@@ -4,6 +4,7 @@ A letter can be sent back more than once (an impatient operator, a crash in the 
 id made of the coordinates at which the record first failed, so that its model learns it once.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -21,6 +22,9 @@ ORIGIN: Final = "x-stream-app-origin"
 REASON: Final = "x-dlq-reason"
 INCARNATION: Final = "x-dlq-incarnation"
 FAILED_AT: Final = "x-dlq-failed-at"
+
+#: Any incarnation (Kafka's topic ids may hold slashes), topic, partition, offset, index.
+_ORIGIN: Final = re.compile(r".+/[^/]+/\d+/\d+/\d+")
 
 #: (topic, partition, offset) of a letter
 Place: TypeAlias = tuple[str, int, int]
@@ -52,7 +56,7 @@ class Letter:
     def coordinates(self) -> str:
         """Where the record first was: "incarnation/topic/partition/offset/index"."""
         origin = self.header(ORIGIN)
-        if origin.count("/") == 4:  # noqa: PLR2004 - five parts
+        if _ORIGIN.fullmatch(origin):
             return origin
         names = (INCARNATION, PREFIX + "topic", PREFIX + "partition", PREFIX + "offset")
         return "/".join([*map(self.header, names), self.header(INDEX) or "0"])

@@ -96,11 +96,17 @@ def test_each_record_of_an_array_that_failed_as_a_whole_gets_its_own_id() -> Non
     ]  # fmt: skip
 
 
-def test_a_forwarded_record_is_known_by_where_it_first_was_and_loses_its_origin() -> None:
-    origin = ("x-stream-app-origin", b"inc/housing/0/99/3")
+@pytest.mark.parametrize("incarnation", ["inc", "a/b+c=="])
+def test_a_forwarded_record_is_known_by_where_it_first_was_and_loses_its_origin(incarnation: str) -> None:
+    origin = ("x-stream-app-origin", f"{incarnation}/housing/0/99/3".encode())
     back = sent(resurrect(letter(b'{"a": 1}', headers=(origin,)), SOURCES))
-    assert orjson.loads(back.value or b"")["event_id"] == "dlq:inc/housing/0/99/3"
+    assert orjson.loads(back.value or b"")["event_id"] == f"dlq:{incarnation}/housing/0/99/3"
     assert origin not in back.headers
+
+
+def test_a_forged_origin_is_not_believed() -> None:
+    back = sent(resurrect(letter(b'{"a": 1}', headers=(("x-stream-app-origin", b"x/y"),)), SOURCES))
+    assert orjson.loads(back.value or b"")["event_id"] == "dlq:inc/ground-truth/2/17/0"
 
 
 def test_a_corrected_value_is_sent_under_the_id_of_the_bad_one() -> None:
