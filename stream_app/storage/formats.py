@@ -18,22 +18,28 @@ from stream_app.values import Features, Floats
 #: A fitted estimator of either library.
 Estimator: TypeAlias = Any
 
-#: What the usual scikit-learn estimators need beyond what skops trusts by itself, found by packing them one by
-#: one. Never taken from the artifact: a list that travels with the file trusts whatever the file holds. Trees
-#: are indexed unchecked by scikit-learn, so that a crafted one can crash a process: that is why skops asks,
-#: and why nothing is loaded here whose signature was not verified first.
+#: What scikit-learn's classifiers, regressors and transformers need beyond what skops trusts by itself, found by
+#: packing them one by one. Never taken from the artifact: a list that travels with the file trusts whatever the
+#: file holds. Trees are indexed unchecked by scikit-learn, so that a crafted one can crash a process: that is why
+#: skops asks, and why nothing is loaded here whose signature was not verified first.
 TRUSTED: Final = (
     "functools.partial",  # HistGradientBoosting keeps its input check as one; skops checks the inner function too
     "numpy.dtype",
     "scipy._lib.array_api_compat.numpy._aliases.asarray",
     "scipy.interpolate._bsplines.BSpline",
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.compose._column_transformer.make_column_selector",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.feature_selection._univariate_selection.f_classif",
     "sklearn.feature_selection._univariate_selection.f_regression",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    "sklearn.gaussian_process.kernels.ConstantKernel",
+    "sklearn.gaussian_process.kernels.Product",
+    "sklearn.gaussian_process.kernels.RBF",
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.multiclass._ConstantPredictor",
     "sklearn.neighbors._ball_tree.BallTree",
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
