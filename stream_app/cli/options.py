@@ -8,6 +8,7 @@ import typer
 from stream_app import configuration
 from stream_app.errors import NotFound
 from stream_app.settings import ModelSettings, Settings
+from stream_app.telemetry import logs
 
 ConfigFile: TypeAlias = Annotated[
     Path | None,
@@ -32,8 +33,10 @@ def pairs(overrides: list[str] | None) -> dict[str, str]:
 
 
 def load(config: Path | None, overrides: list[str] | None) -> Settings:
-    """Return the settings that a command's shared options ask for."""
-    return configuration.load(config, pairs(overrides))
+    """Return the settings that a command's shared options ask for, and log as they say from now on."""
+    settings = configuration.load(config, pairs(overrides))
+    logs.configure(settings.log)
+    return settings
 
 
 def model_of(settings: Settings, name: str) -> ModelSettings:

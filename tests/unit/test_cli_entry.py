@@ -1,5 +1,6 @@
 """From errors to exit codes, and what a command may import."""
 
+import inspect
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 
 from stream_app import errors
 from stream_app.cli import entry
-from stream_app.cli.commands import COMMANDS, Command
+from stream_app.cli.commands import COMMANDS
 from stream_app.cli.exits import exit_code
 from stream_app.cli.output import print_rows
 from stream_app.configuration import Mistakes
@@ -45,12 +46,20 @@ def test_an_error_is_told_on_standard_error(
     assert capsys.readouterr() == ("", f"error: {errors.Fenced.__doc__}\n")
 
 
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_every_command_is_there(command: Command) -> None:
-    app = command.load()
+#: They run until they are told to stop, and print nothing.
+SERVICES = {"worker", "trainer", "up"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_an_example_and_speaks_json(name: str) -> None:
+    app = COMMANDS[name].load()
 
     assert app.registered_commands
-    assert all(one.epilog and one.epilog.startswith("Example: stream-app ") for one in app.registered_commands)
+    for one in app.registered_commands:
+        assert one.epilog is not None
+        assert one.epilog.startswith(f"Example: stream-app {name}")
+        assert one.callback is not None
+        assert name in SERVICES or "as_json" in inspect.signature(one.callback).parameters
 
 
 @pytest.mark.parametrize("command", ["version", "config"])
