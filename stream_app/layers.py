@@ -106,8 +106,11 @@ def _anchor(tree: object, key: Key, folder: Path) -> None:
 
 
 def from_dotenv(path: Path, *, below: Tree) -> Layer:
-    """Read a `.env` file if it is there; `${VAR}` stays as it is written."""
-    values = dotenv_values(path, interpolate=False) if path.is_file() else {}
+    """Read a `.env` file if it is there; `${VAR}` stays as it is written. Raises Misconfigured."""
+    try:
+        values = dotenv_values(path, interpolate=False) if path.is_file() else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path}: cannot be read ({error}); expected UTF-8 text") from error
     return _from_variables(str(path), {name: value or "" for name, value in values.items()}, below)
 
 

@@ -90,6 +90,14 @@ def test_broken_toml_is_told_with_its_place(folder: Path) -> None:
         load()
 
 
+@pytest.mark.parametrize("name", ["stream_app.toml", ".env"])
+def test_a_file_that_is_no_text_is_told(name: str, folder: Path) -> None:
+    (folder / name).write_bytes(b"A=\xff\xfe")
+
+    with pytest.raises(Misconfigured, match=name):
+        load()
+
+
 def test_relative_paths_in_a_file_are_relative_to_its_folder(folder: Path) -> None:
     (folder / "conf").mkdir()
     file = folder / "conf" / "a.toml"
