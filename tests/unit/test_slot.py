@@ -1,6 +1,7 @@
 """The slot: newer publications only, whatever their version, and nothing half swapped."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -86,6 +87,29 @@ def test_readers_see_the_old_or_the_new_and_never_a_mixture() -> None:
     stop.set()
     reader.join()
     assert not mixed
+
+
+def test_no_request_fails_or_mixes_versions_while_models_are_swapped() -> None:
+    slot, stop = Slot(), threading.Event()
+    slot.swap(UNTRAINED)
+
+    def ask() -> set[frozenset[str]]:
+        answered = set()
+        while not stop.is_set():
+            assert slot.current is not None
+            answered.add(frozenset(answer.version for answer in slot.current.predict([{"a": 1.0, "b": 2.0}] * 5)))
+        return answered
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask) for _ in range(4)]
+        try:
+            for number in range(2, 22):
+                slot.swap(loaded(linear_model.LogisticRegression(), BINARY, version=str(number), promotion_seq=number))
+        finally:
+            stop.set()
+        answers = set().union(*(each.result() for each in asked))
+    assert all(len(versions) == 1 for versions in answers)
+    assert len(answers) > 1
 
 
 def test_a_binary_prediction_names_the_class_and_both_probabilities() -> None:
