@@ -161,7 +161,7 @@ def _from_secret_file(layer: Layer, variable: str, text: str, variables: Mapping
     if not variable.endswith(FROM_FILE):
         return variable, text
     name = variable.removesuffix(FROM_FILE)
-    if name in variables:
+    if variables.get(name):
         layer.mistakes.append(f"{name} and {variable} are both set; expected one of them")
         return name, None
     try:
@@ -201,7 +201,8 @@ def _assign(layer: Layer, key: Key, annotation: object, text: str, origin: str) 
     try:
         tree[key[-1]] = _parsed(text, annotation)
     except json.JSONDecodeError as error:
-        layer.mistakes.append(f"{origin} = {text!r}: expected JSON ({error})")
+        # without the text: a table may hold secrets under any name
+        layer.mistakes.append(f"{origin}: expected JSON ({error})")
         return
     layer.origins[key] = origin
 
