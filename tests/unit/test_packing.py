@@ -20,6 +20,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from stream_app.core.candidates import build_candidates
 from stream_app.core.frames import predict_sklearn, to_sklearn
 from stream_app.core.models import build
 from stream_app.core.shape import Shape
@@ -101,7 +102,11 @@ def test_the_usual_estimators_predict_the_same_after_unpacking(estimator: BaseEs
     assert model.predict(features).shape == (60,)
 
 
-@pytest.mark.parametrize("estimator", [prepared(LogisticRegression()), prepared(GaussianNB()), native()], ids=str)
+@pytest.mark.parametrize(
+    "estimator",
+    [prepared(LogisticRegression()), prepared(GaussianNB()), native()],
+    ids=["logistic", "bayes", "boosting"],
+)
 def test_pipelines_over_categories_predict_the_same_after_unpacking(estimator: BaseEstimator) -> None:
     if name(estimator[-1]) == "GaussianNB":
         estimator[0].set_params(sparse_threshold=0)
@@ -110,6 +115,26 @@ def test_pipelines_over_categories_predict_the_same_after_unpacking(estimator: B
     model = unpack(pack_batch(about(MIXED), fitted, rows(8, MIXED)))
     model.check()
     assert model.predict(features).tobytes() == predict_sklearn(fitted, features, MIXED).tobytes()
+
+
+@pytest.mark.parametrize("task", list(Task))
+@pytest.mark.parametrize("categorical", [(), ("c",)])
+def test_the_default_candidates_of_a_retrain_can_be_published(task: Task, categorical: tuple[str, ...]) -> None:
+    classes: tuple[str, ...] = {Task.BINARY: ("no", "yes"), Task.MULTICLASS: ("x", "y", "z")}.get(task, ())
+    shape = Shape(task=task, numeric=("a", "b"), categorical=categorical, classes=classes)
+    features = rows(60, shape)
+    for candidate in build_candidates(shape, (), seed=1):
+        candidate.estimator.set_params(**few(candidate.estimator))
+        fitted = fit(candidate.estimator, features, codes(features, len(classes) or 5), shape)
+        model = unpack(pack_batch(about(shape, algorithm=candidate.algorithm), fitted, rows(8, shape)))
+        model.check()
+        assert model.predict(features).tobytes() == predict_sklearn(fitted, features, shape).tobytes()
+
+
+def few(estimator: BaseEstimator) -> dict[str, int]:
+    """Make boosting short; a linear model keeps its iterations."""
+    named = estimator.get_params()
+    return {key: 3 for key in named if key.endswith("max_iter") and key.replace("max_iter", "max_bins") in named}
 
 
 @pytest.mark.parametrize("task", list(Task))
