@@ -27,6 +27,8 @@ def test_settings_that_work_have_none() -> None:
         ({"online": {"name": "linear_model.Nope"}}, "models.m: online.name: "),
         ({"online": {"params": {"l7": 1}}}, "models.m: online.params.l7: "),
         ({"online": {"name": "linear_model.LinearRegression"}}, "models.m: online.name: "),
+        ({"retrain": {"candidates": [{"name": "os.system"}]}}, "models.m: retrain.candidates"),
+        ({"metric": "charm"}, "models.m: metric"),
     ],
 )
 def test_a_model_that_cannot_be_built_is_told(changed: dict[str, Any], told: str) -> None:
