@@ -261,7 +261,9 @@ def _is_nested(annotation: object) -> bool:
 
 def _own_key(parts: Sequence[str], declared: object, joiner: str, *, is_leaf: bool) -> tuple[str, int]:
     """Return the key of a user's own choice that the first parts mean, and how many parts it takes."""
-    for length in range(len(parts), 0, -1):
+    # the longest that leaves a key to set below it; all parts mean the whole of it
+    shorter = range(len(parts) - 1, 0, -1)
+    for length in (len(parts), *shorter) if is_leaf else (*shorter, len(parts)):
         wanted = _folded(joiner.join(parts[:length]))
         matches = [key for key in declared if _folded(key) == wanted] if isinstance(declared, Mapping) else []
         if len(matches) > 1:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from stream_app.configuration import Mistakes, dotted, explained, load, mistakes, redacted
 from stream_app.errors import Misconfigured
-from stream_app.layers import Layer, merged
+from stream_app.layers import Layer, locate, merged
+from stream_app.messages import NAME_PATTERN
 from stream_app.settings import Settings
 from stream_app.values import Task
 
@@ -159,6 +160,31 @@ def test_a_name_with_two_underscores_is_found_as_a_whole(folder: Path, monkeypat
     monkeypatch.setenv("STREAM_APP_MODELS__A__B__SEED", "7")
 
     assert load().models["a__b"].seed == 7
+
+
+def test_a_model_is_not_hidden_by_one_whose_name_ends_like_a_key(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "stream_app.toml").write_text(
+        '[models.a]\ntask="binary"\ntarget="y"\n[models.a__seed]\ntask="binary"\ntarget="y"'
+    )
+    monkeypatch.setenv("STREAM_APP_MODELS__A__SEED", "7")
+
+    assert load().models["a"].seed == 7
+
+
+def folded(name: str) -> str:
+    return name.upper().replace("-", "_").replace(".", "_")
+
+
+NAMES = st.from_regex(NAME_PATTERN, fullmatch=True).filter(lambda name: "__" not in folded(name) and name[-1].isalnum())
+
+
+@given(st.lists(NAMES, min_size=1, max_size=5, unique_by=folded))
+def test_every_declared_model_has_a_variable(names: list[str]) -> None:
+    declared = {"models": {name: {} for name in names}}
+
+    for name in names:
+        key, _ = locate(["MODELS", folded(name), "ONLINE", "ADAPTER"], declared, joiner="__")
+        assert key == ("models", name, "online", "adapter")
 
 
 def test_a_variable_that_could_mean_two_models_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
