@@ -23,6 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from stream_app.core.candidates import build_candidates
 from stream_app.core.frames import predict_sklearn, to_sklearn
 from stream_app.core.models import build
+from stream_app.core.preprocessing import pipeline
 from stream_app.core.shape import Shape
 from stream_app.errors import Corrupt
 from stream_app.settings import LearnerSettings
@@ -125,7 +126,8 @@ def test_the_default_candidates_of_a_retrain_can_be_published(task: Task, catego
     features = rows(60, shape)
     for candidate in build_candidates(shape, (), seed=1):
         candidate.estimator.set_params(**few(candidate.estimator))
-        fitted = fit(candidate.estimator, features, codes(features, len(classes) or 5), shape)
+        whole = pipeline(candidate.estimator, shape, features)
+        fitted = fit(whole, features, codes(features, len(classes) or 5), shape)
         model = unpack(pack_batch(about(shape, algorithm=candidate.algorithm), fitted, rows(8, shape)))
         model.check()
         assert model.predict(features).tobytes() == predict_sklearn(fitted, features, shape).tobytes()
