@@ -1,0 +1,63 @@
+"""The killer: seeded, and never out of ideas for long."""
+
+import random
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from faults.fleet import Fleet, Worker
+
+#: Least and most seconds between two attacks.
+PAUSE_S: Final = (0.5, 6.0)
+#: A crash, an orderly end, and a sleep that is longer than the session timeout.
+ATTACKS: Final = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
+
+
+@dataclass(slots=True)
+class Killer:
+    """Attacks one worker of the fleet after another."""
+
+    fleet: Fleet
+    seed: int
+    #: seconds that a stopped worker sleeps
+    sleep_s: float
+    #: by name of the signal
+    attacks: Counter[str] = field(default_factory=Counter)
+    _chance: random.Random = field(init=False)
+    _next: float = field(init=False)
+    _asleep: dict[int, tuple[Worker, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Wait a moment before the first attack."""
+        self._chance = random.Random(self.seed)  # noqa: S311 - a repeatable run, no secret
+        self._next = time.monotonic() + self._chance.uniform(*PAUSE_S)
+
+    def look(self) -> None:
+        """Wake who has slept enough, then attack if it is time."""
+        now = time.monotonic()
+        for pid, (worker, until) in list(self._asleep.items()):
+            if now >= until:
+                del self._asleep[pid]
+                worker.send(signal.SIGCONT)
+        if now >= self._next:
+            self._attack(now)
+            self._next = now + self._chance.uniform(*PAUSE_S)
+
+    def _attack(self, now: float) -> None:
+        attack, worker = self._chance.choice(ATTACKS), self._chance.choice(self.fleet.workers)
+        if attack == signal.SIGSTOP and self._asleep:
+            return  # one sleeper at a time: with all of them asleep nothing would be tested
+        if worker.stopped or not worker.send(attack):
+            return
+        self.attacks[attack.name] += 1
+        if attack == signal.SIGSTOP:
+            self._asleep[worker.pid] = (worker, now + self.sleep_s)
+
+    def rest(self) -> None:
+        """Wake everybody and attack no more."""
+        for worker, _ in self._asleep.values():
+            worker.send(signal.SIGCONT)
+        self._asleep.clear()
+        self._next = float("inf")

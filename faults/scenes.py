@@ -1,0 +1,204 @@
+"""The scenes of the suite: each breaks something, lets the system recover, and asks the verifier."""
+
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from faults.fleet import HONEST, Fleet, Worker, wait_until
+from faults.killer import Killer
+from faults.stage import MODELS, RECOVERED_S, SESSION_S, Stage, steady
+from faults.verify import Verdict
+
+#: Messages a second of the kill loop: a backlog after each attack, and no more than three workers clear in time.
+RATE: Final = 150.0
+#: Messages sent at a time while a crash is waited for.
+BURST: Final = 30
+#: Seconds that a worker may take to reach its crash point, imports and first assignment included.
+CRASH_WITHIN_S: Final = 45.0
+KILLED: Final = -9
+#: The pass at which the crash comes; the later ones leave windows and checkpoints behind.
+PASSES: Final[Mapping[str, int]] = {
+    "buffered": 3,
+    "file_written": 2,
+    "file_durable": 3,
+    "commit_open": 4,
+    "committed": 5,
+    "learn_half": 3,
+    "effects": 4,
+    "ckpt_tmp": 1,
+    "ckpt_renamed": 2,
+    "outbox": 3,
+    "sent": 1,
+    "pre_ack": 4,
+    "recover_started": 1,
+    "recover_folded": 1,
+}
+#: Where a worker is put to sleep; not inside the transaction, where it would keep every other from the database.
+SLEEP_AT: Final = ("buffered:4", "file_durable:2", "committed:3", "effects:3", "ckpt_renamed:1")
+FENCED: Final = 70
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What came of a scene."""
+
+    name: str
+    #: numbers of the table of faults that it covers
+    faults: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything held."""
+        return not self.problems
+
+    def take(self, verdict: Verdict) -> None:
+        """Add the verifier's verdict."""
+        self.numbers |= verdict.numbers
+        self.problems += verdict.problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What the command line asked for."""
+
+    bootstrap: str
+    folder: Path
+    seconds: float
+    workers: int
+    seed: int
+    #: how workers are started: honest, or as a mutant
+    entry: Sequence[str] = HONEST
+
+    def stage(self, name: str, **options: Any) -> Stage:  # noqa: ANN401 - options of a stage
+        """Return a new stage for a scene."""
+        return Stage(bootstrap=self.bootstrap, folder=self.folder / name, seed=self.seed, **options)
+
+
+def crash_points(run: Run, points: Mapping[str, int] = PASSES) -> Outcome:
+    """Kill a worker at each crash point in turn, each time over the log that the one before left."""
+    outcome = Outcome(name="crash points", faults="1-12")
+    stage = run.stage("crash-points")
+    workload, sender, hits = stage.workload(), stage.sender(), {}
+
+    def feed() -> None:
+        sender.send([workload.next() for _ in range(BURST)])
+
+    for point, passes in points.items():
+        worker = _worker(run, stage, f"crash-{point}", {"STREAM_APP_CRASH": f"{point}:{passes}"})
+        worker.start()
+        wait_until(lambda: worker.wait(0.2) is not None, CRASH_WITHIN_S, meanwhile=feed)  # noqa: B023 - called at once
+        hits[point] = int(worker.end() == KILLED)
+    sender.flush()
+    outcome.numbers["crash_points"] = hits
+    outcome.problems += [f"crash point {point} was never reached" for point, hit in hits.items() if not hit]
+    _recover_and_verify(stage, Fleet(1, stage.config, stage.folder, run.entry), outcome)
+    return outcome
+
+
+def kill_loop(run: Run) -> Outcome:
+    """Kill, end and put to sleep workers at random while records stream in."""
+    outcome = Outcome(name="kill loop", faults="14, 17, 18, 24, 27, 30, 31")
+    stage = run.stage("kill-loop")
+    fleet = Fleet(run.workers, stage.config, stage.folder, run.entry)
+    killer = Killer(fleet, run.seed, SESSION_S + 2)
+
+    def meanwhile() -> None:
+        killer.look()
+        fleet.look()
+
+    with stage.observing():
+        fleet.start()
+        steady(stage, RATE, run.seconds, meanwhile=meanwhile)
+        killer.rest()
+        _recover_and_verify(stage, fleet, outcome)
+    exits = {str(code): count for code, count in sorted(fleet.exits.items())}
+    outcome.numbers |= {"attacks": dict(killer.attacks), "starts": fleet.starts, "exits": exits}
+    return outcome
+
+
+def zombies(run: Run, points: Sequence[str] = SLEEP_AT) -> Outcome:
+    """Put a worker to sleep at a crash point until another has its models, then wake it."""
+    outcome = Outcome(name="zombies", faults="17, 18")
+    stage = run.stage("zombies")
+    workload, sender = stage.workload(), stage.sender()
+
+    def feed() -> None:
+        sender.send([workload.next() for _ in range(BURST)])
+
+    codes: dict[str, int | None] = {}
+    with stage.observing():
+        for point in points:
+            codes[point] = _sleep_and_wake(run, stage, point, feed)
+        sender.flush()
+        _recover_and_verify(stage, Fleet(1, stage.config, stage.folder, run.entry), outcome)
+    outcome.numbers["exits"] = codes
+    outcome.problems += [
+        f"the worker that slept at {point} ended with {code}, expected {FENCED}"
+        for point, code in codes.items()
+        if code != FENCED
+    ]
+    return outcome
+
+
+def _sleep_and_wake(run: Run, stage: Stage, point: str, feed: Callable[[], None]) -> int | None:
+    """Return how the sleeper ended."""
+    entry = ("-m", "faults.sleeper", point) if run.entry == HONEST else (*run.entry, point)
+    sleeper = _worker(run, stage, f"sleeper-{point.partition(':')[0]}", {}, entry)
+    heir = _worker(run, stage, "heir", {})
+    sleeper.start()
+    try:
+        if not wait_until(lambda: _is_stopped(sleeper), CRASH_WITHIN_S, meanwhile=feed):
+            return None
+        before = stage.progress()
+        heir.start()
+        wait_until(lambda: _has_moved_on(stage, before), CRASH_WITHIN_S, meanwhile=feed)
+        return _woken(sleeper)
+    finally:
+        sleeper.end()
+        heir.end()
+
+
+def _woken(sleeper: Worker) -> int | None:
+    sleeper.send(signal.SIGCONT)
+    return sleeper.wait(RECOVERED_S)
+
+
+def _is_stopped(worker: Worker) -> bool:
+    return Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def _has_moved_on(stage: Stage, before: Mapping[str, tuple[int, int]]) -> bool:
+    """Tell whether every model has another epoch and windows of it."""
+    now = stage.progress()
+    return all(
+        now[m][0] > before.get(m, (0, 0))[0] and now[m][1] > before.get(m, (0, 0))[1] for m in MODELS if m in now
+    )
+
+
+def _worker(
+    run: Run, stage: Stage, name: str, environment: Mapping[str, str], entry: Sequence[str] | None = None
+) -> Worker:
+    # a group of its own: positions live in the log, and nobody waits for the session of a dead member to end
+    group = f"kafka.group_id={stage.name}-{name}-{time.monotonic_ns()}"
+    arguments = ["worker", "--config", str(stage.config), "--set", group]
+    return Worker(arguments, stage.folder / f"{name}.log", environment, entry or run.entry)
+
+
+def _recover_and_verify(stage: Stage, fleet: Fleet, outcome: Outcome) -> None:
+    """Let the fleet take everything in, end it, and ask the verifier."""
+    if not fleet.starts:
+        fleet.start()
+    start = time.monotonic()
+    within_s = RECOVERED_S + SESSION_S
+    if not wait_until(stage.is_drained, within_s, meanwhile=fleet.look):
+        outcome.problems.append(f"I8: the lag was not 0 within {within_s:g} s after the last fault")
+    outcome.numbers["recovered_s"] = round(time.monotonic() - start, 1)
+    codes = fleet.end()
+    outcome.problems += [f"a worker ended with {code} on SIGTERM, expected 0" for code in codes if code != 0]
+    outcome.take(stage.verdict())
