@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from confluent_kafka.admin import AdminClient
+from sqlalchemy import Engine
 
 from stream_app.core.fold import Fold
 from stream_app.errors import Misconfigured, NotFound
@@ -27,6 +28,7 @@ from stream_app.storage.checkpoints import SqlCheckpoints
 from stream_app.storage.control import SqlControlRequests
 from stream_app.storage.database import open_database
 from stream_app.storage.effects import SqlPublications
+from stream_app.storage.housekeeping import Housekeeping, Retention
 from stream_app.storage.jobs import SqlJobs
 from stream_app.storage.keys import checkpoint_key
 from stream_app.storage.leases import SqlLeases
@@ -44,6 +46,7 @@ from stream_app.worker.owner import Hands
 from stream_app.worker.publishing import Publisher
 from stream_app.worker.routing import Map
 from stream_app.worker.sealing import Predict
+from stream_app.worker.tidying import Tidier
 
 #: Threads of a worker: for each of a few models one that commits and one that learns, and one for Kafka.
 THREADS: Final = 8
@@ -86,34 +89,75 @@ class Rooms:
         return self.settings.storage.artifacts or str(self.root / "artifacts")
 
     @cached_property
-    def stores(self) -> Stores:
-        """All of storage, over one database."""
-        storage, names = self.settings.storage, self.settings.kafka.topics
-        engine = open_database(None if storage.url is None else storage.url.get_secret_value(), self.root)
-        given = storage.checkpoint_key
-        key = checkpoint_key(self.root, None if given is None else given.get_secret_value())
-        publications = SqlPublications(
-            engine, model_updated=names.model_updated, learning_events=names.learning_events, clock=self.clock
-        )
-        return Stores(
-            log=SqlWindowLog(
-                engine, self.root, publications=publications, clock=self.clock, inline_bytes=self._inline_bytes()
-            ),
-            partitions=SqlPartitionLog(engine, clock=self.clock),
-            publications=publications,
-            control=SqlControlRequests(engine, clock=self.clock),
-            checkpoints=SqlCheckpoints(
-                engine, self.root, key=key, keep=storage.keep_checkpoints, clock=self.clock, observe=self.observe
-            ),
-            artifacts=SignedArtifacts(self.artifact_place, self.signer),
-            registry=SqlRegistry(engine),
-            jobs=SqlJobs(engine),
-            outbox=SqlOutbox(engine, learning_events=names.learning_events),
-            leases=SqlLeases(engine),
+    def engine(self) -> Engine:
+        """The database, migrated."""
+        url = self.settings.storage.url
+        return open_database(None if url is None else url.get_secret_value(), self.root)
+
+    @cached_property
+    def log(self) -> SqlWindowLog:
+        """The window log."""
+        inline = {name: model.window.inline_bytes for name, model in self.settings.models.items()}
+        return SqlWindowLog(
+            self.engine,
+            self.root,
+            publications=self.publications,
+            clock=self.clock,
+            inline_bytes=inline,
+            merge_rows=self.settings.storage.merge_rows,
         )
 
-    def _inline_bytes(self) -> dict[str, int]:
-        return {name: model.window.inline_bytes for name, model in self.settings.models.items()}
+    @cached_property
+    def publications(self) -> SqlPublications:
+        """What was published, and is owed to Kafka."""
+        names = self.settings.kafka.topics
+        return SqlPublications(
+            self.engine, model_updated=names.model_updated, learning_events=names.learning_events, clock=self.clock
+        )
+
+    @cached_property
+    def checkpoints(self) -> SqlCheckpoints:
+        """The checkpoints."""
+        storage = self.settings.storage
+        given = storage.checkpoint_key
+        key = checkpoint_key(self.root, None if given is None else given.get_secret_value())
+        keep = storage.keep_checkpoints
+        return SqlCheckpoints(self.engine, self.root, key=key, keep=keep, clock=self.clock, observe=self.observe)
+
+    @cached_property
+    def registry(self) -> SqlRegistry:
+        """The versions."""
+        return SqlRegistry(self.engine)
+
+    @cached_property
+    def stores(self) -> Stores:
+        """All of storage, over one database."""
+        return Stores(
+            log=self.log,
+            partitions=SqlPartitionLog(self.engine, clock=self.clock),
+            publications=self.publications,
+            control=SqlControlRequests(self.engine, clock=self.clock),
+            checkpoints=self.checkpoints,
+            artifacts=SignedArtifacts(self.artifact_place, self.signer),
+            registry=self.registry,
+            jobs=SqlJobs(self.engine),
+            outbox=SqlOutbox(self.engine, learning_events=self.settings.kafka.topics.learning_events),
+            leases=SqlLeases(self.engine),
+        )
+
+    @cached_property
+    def tidier(self) -> Tidier:
+        """What keeps house."""
+        storage = self.settings.storage
+        retention = Retention(rows=storage.retention_rows, age_s=storage.retention_s)
+        return Tidier(
+            housekeeping=Housekeeping(self.log, self.checkpoints, retention=retention),
+            registry=self.registry,
+            artifacts=self.stores.artifacts,
+            keep_versions=storage.keep_versions,
+            keep_snapshots=storage.keep_snapshots,
+            clock=self.clock,
+        )
 
     def fold(self, model: str, settings: ModelSettings | None = None) -> Fold:
         """Return a model's fold before its first window."""
@@ -149,6 +193,7 @@ class Rooms:
             deliver=deliver,
             partitions=self.stores.partitions,
             own=opener.own,
+            tidy=self.tidier.tidy,
             incarnation=self.incarnation,
             threads=self.threads,
             clock=self.clock,

@@ -16,7 +16,8 @@ from stream_app.stream.app import run_worker as run_app
 from stream_app.telemetry import logs
 from stream_app.telemetry.health import HealthServer, Served
 from stream_app.telemetry.metrics import CONTENT_TYPE, PrometheusObserver
-from stream_app.worker.handler import TICK_S, WorkerHandler
+from stream_app.worker.handler import TICK_S
+from stream_app.worker.tidying import TIDY_EVERY_S
 
 #: How long a worker waits for its relay to finish what it is sending.
 RELAY_ENDS_S: Final = 3.0
@@ -35,16 +36,16 @@ def run_worker(settings: Settings) -> int:
         app = build_app(settings.kafka, subscriptions=topics, handler=handler)
         stack.enter_context(_in_background(rooms.relay()))
         stack.enter_context(_health(settings, app, observe))
-        return run_app(app, _ticker(handler))
+        return run_app(app, _every(TICK_S, handler.tick), _every(TIDY_EVERY_S, handler.tidy))
 
 
-def _ticker(handler: WorkerHandler) -> Callable[[], Awaitable[None]]:
-    async def tick() -> None:
+def _every(pause_s: float, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    async def repeat() -> None:
         while True:
-            await handler.tick()
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(pause_s)
+            await work()
 
-    return tick
+    return repeat
 
 
 @contextmanager

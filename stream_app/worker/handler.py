@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from stream_app.core.limits import BadShare
 from stream_app.core.records import Rejected
-from stream_app.errors import TooManyBadRecords
+from stream_app.errors import Fenced, TooManyBadRecords
 from stream_app.kafka.codec import BadMessage, decode
 from stream_app.kafka.dead_letters import Grave, dead_letter
 from stream_app.ports import Clock, Deliver, Observer, Outgoing, PartitionLog
@@ -51,6 +51,8 @@ class Tools:
     partitions: PartitionLog
     #: takes a model over and recovers it; blocks
     own: Callable[[str, Partition, int, Line], ModelOwner]
+    #: does one round of housekeeping for a model, given our epoch; blocks
+    tidy: Callable[[str, int], None]
     #: the incarnation of a topic; blocks
     incarnation: Callable[[str], str]
     threads: Executor
@@ -207,6 +209,15 @@ class WorkerHandler:
     def healthy(self) -> str | None:
         """Return what is wrong; failures end the process by themselves, so nothing lingers."""
         return None
+
+    async def tidy(self) -> None:
+        """Do the housekeeping of the models in our hands, beside their work."""
+        for owner in [owner for station in self._stations.values() for owner in station.owners.values()]:
+            try:
+                await self._in_thread(self._tools.tidy, owner.model, owner.epoch)
+            except Fenced:
+                if not owner.is_released:
+                    raise
 
     async def drain(self) -> None:
         """Make everything that was taken in durable."""

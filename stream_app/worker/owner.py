@@ -62,6 +62,16 @@ class ModelOwner:
         return self._fold.model
 
     @property
+    def epoch(self) -> int:
+        """What fences all other owners."""
+        return self._sealer.epoch
+
+    @property
+    def is_released(self) -> bool:
+        """Whether somebody else may own the model by now."""
+        return self._released
+
+    @property
     def fold(self) -> Fold:
         """The folded state; do not touch while a window is carried."""
         return self._fold

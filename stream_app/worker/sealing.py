@@ -35,7 +35,7 @@ class Sealer:
         self, *, epoch: int, max_rows: int, control: ControlRequests, registry: Registry, load: Load, clock: Clock
     ) -> None:
         self.max_rows = max_rows
-        self._epoch = epoch
+        self.epoch = epoch
         self._control = control
         self._registry = registry
         self._load = load
@@ -71,7 +71,7 @@ class Sealer:
         rows = closed.rows and replace(closed.rows, outputs=self._outputs(closed.rows))
         header = WindowHeader(
             model=fold.model,
-            epoch=self._epoch,
+            epoch=self.epoch,
             seq=fold.seq + 1,
             closed_at=self._clock(),
             closing=closed.closing,

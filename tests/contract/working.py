@@ -77,6 +77,7 @@ def bench(settings: Settings, *, incarnation: str = "one", max_bad_share: float 
             deliver=sent.extend,
             partitions=rooms.stores.partitions,
             own=opener.own,
+            tidy=rooms.tidier.tidy,
             incarnation=lambda _: incarnation,
             threads=threads,
             clock=rooms.clock,
