@@ -1,6 +1,7 @@
 """Recognising what was learned before: by id within a horizon, by origin for ever."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from enum import IntEnum
 
 import numpy as np
@@ -33,14 +34,18 @@ class IdMemory:
 
     def remember(self, ids: Text, labels: Floats) -> None:
         """Take in ids (None: nothing to remember) with their labels; the newest label counts."""
-        self._young.update((i, label) for i, label in zip(ids, labels.tolist(), strict=True) if i is not None)
+        pairs = zip(ids, labels.tolist(), strict=True)
+        if None in ids:
+            self._young.update((i, label) for i, label in pairs if i is not None)
+        else:
+            self._young.update(pairs)  # type: ignore[arg-type]  # no None in it
         if len(self._young) >= self._horizon:
             # the older generation is replaced before the younger is emptied: intake reads from another
             # thread, young first, and must find every id in at least one of them at any moment
             self._old = self._young
             self._young = {}
 
-    def knows_any(self, ids: set[str]) -> bool:
+    def knows_any(self, ids: AbstractSet[str]) -> bool:
         """Return whether any of the ids is remembered."""
         return not (self._young.keys().isdisjoint(ids) and self._old.keys().isdisjoint(ids))
 
@@ -60,14 +65,14 @@ class Intake:
 
     def sort(self, ids: Text, labels: Floats) -> NDArray[np.int8]:
         """Return a Sight for each row, int8[n], and remember the ids until their window is folded."""
-        distinct = set(ids)
-        if len(distinct) == len(ids) and None not in distinct and not self._knows_any(distinct):  # type: ignore[arg-type]
-            self._open.update(zip(ids, labels.tolist(), strict=True))  # type: ignore[arg-type]  # no None in it
+        fresh: dict[str, float] = dict(zip(ids, labels.tolist(), strict=True))  # type: ignore[arg-type]  # None: below
+        if len(fresh) == len(ids) and None not in fresh and not self._knows_any(fresh.keys()):
+            self._open.update(fresh)
             return np.zeros(len(ids), dtype=np.int8)
         sights = [self._sight(i, label) for i, label in zip(ids, labels.tolist(), strict=True)]
         return np.array(sights, dtype=np.int8)
 
-    def _knows_any(self, ids: set[str]) -> bool:
+    def _knows_any(self, ids: AbstractSet[str]) -> bool:
         waiting = (self._open, *self._closed)
         return any(not seen.keys().isdisjoint(ids) for seen in waiting) or self._memory.knows_any(ids)
 

@@ -186,9 +186,11 @@ def _texts(name: str, longest: int, column: Sequence[Any] | None) -> Sequence[st
     """Return a column of ids; numbers are taken by their spelling, other types are refused."""
     if column is None:
         return None
+    present = column
     if set(map(type, column)) != {str}:
         column = [value if value is None or type(value) is str else _spelled(name, value) for value in column]
-    if max((len(value) for value in column if value is not None), default=0) > longest:
+        present = [value for value in column if value is not None]
+    if max(map(len, present), default=0) > longest:
         raise InvalidRecord("bad_id", f"field {name!r} is longer than {longest} characters")
     return column
 
