@@ -168,7 +168,7 @@ class Rooms:
         """Fetch, verify and load a batch version; raises Corrupt, Outage or NotFound."""
         if version.artifact is None:
             raise NotFound(f"version {version.number} of {version.model!r} has no stored artifact")
-        model = unpack(self.stores.artifacts.get(version.artifact))
+        model = unpack(self.stores.artifacts.get(version.artifact), self.settings.storage.trusted_types)
         model.check()
         return model.predict
 
@@ -258,4 +258,5 @@ class Rooms:
         """Return a subscriber to these models, not yet started."""
         verifier = open_verifier(self.root, self.settings.storage.verify_key)
         reader = ArtifactReader(self.artifact_place, verifier)
-        return ModelSubscriber(models, self.settings.kafka, reader, verifier, observe=self.observe)
+        trusted = self.settings.storage.trusted_types
+        return ModelSubscriber(models, self.settings.kafka, reader, verifier, trusted=trusted, observe=self.observe)

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Final
+from functools import partial
 
 from stream_app import __version__
 from stream_app.bootstrap import Rooms
@@ -19,9 +19,6 @@ from stream_app.telemetry.metrics import CONTENT_TYPE, PrometheusObserver
 from stream_app.worker.handler import TICK_S
 from stream_app.worker.tidying import TIDY_EVERY_S
 
-#: How long a worker waits for its relay to finish what it is sending.
-RELAY_ENDS_S: Final = 3.0
-
 
 def run_worker(settings: Settings) -> int:
     """Run a worker until SIGTERM or a failure; return the exit code."""
@@ -34,9 +31,9 @@ def run_worker(settings: Settings) -> int:
         handler = rooms.handler(deliver)
         topics = (settings.kafka.topics.ground_truth, *settings.kafka.ingest)
         app = build_app(settings.kafka, subscriptions=topics, handler=handler)
-        stack.enter_context(_in_background(rooms.relay()))
         stack.enter_context(_health(settings, app, observe))
-        return run_app(app, _every(TICK_S, handler.tick), _every(TIDY_EVERY_S, handler.tidy))
+        relaying = partial(_relay, rooms.relay())
+        return run_app(app, _every(TICK_S, handler.tick), _every(TIDY_EVERY_S, handler.tidy), relaying)
 
 
 def _every(pause_s: float, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
@@ -48,16 +45,13 @@ def _every(pause_s: float, work: Callable[[], Awaitable[None]]) -> Callable[[], 
     return repeat
 
 
-@contextmanager
-def _in_background(relay: Relay) -> Iterator[None]:
+async def _relay(relay: Relay) -> None:
+    """Run the relay in a thread; what ends it unexpectedly ends the worker, as any failure does."""
     stop = threading.Event()
-    thread = threading.Thread(target=relay.run, args=(stop,), name="relay", daemon=True)
-    thread.start()
     try:
-        yield
+        await asyncio.to_thread(relay.run, stop)
     finally:
         stop.set()
-        thread.join(RELAY_ENDS_S)
 
 
 @contextmanager

@@ -112,6 +112,9 @@ class StorageSettings(Section):
     checkpoint_key: SecretStr | None = Field(
         None, description="hex HMAC key of checkpoints; default: made below the root"
     )
+    trusted_types: tuple[str, ...] = Field(
+        (), description="dotted names of own transformers that scikit-learn artifacts may hold"
+    )
     keep_versions: int = Field(5, ge=1, description="newest versions whose bytes are kept, beside those in use")
     keep_snapshots: int = Field(100, ge=1, description="newest snapshots kept; never fewer than an hour's")
     keep_checkpoints: int = Field(5, ge=2, description="newest checkpoints kept, beside pinned ones")

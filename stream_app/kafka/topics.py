@@ -103,7 +103,9 @@ def _wanted(settings: KafkaSettings) -> list[NewTopic]:
     names = settings.topics
     read = [names.ground_truth, *settings.ingest]
     plain = [*read, names.learning_events, *(topic + names.dead_letter_suffix for topic in read)]
-    compacted = {"cleanup.policy": "compact"}
+    # the newest segment is never compacted, and subscribers read the whole topic again and again: with Kafka's
+    # week a segment they would read every publication of that week
+    compacted = {"cleanup.policy": "compact", "segment.ms": "600000", "min.cleanable.dirty.ratio": "0.01"}
     topics = [_new_topic(settings, topic, {}) for topic in plain]
     return [*topics, _new_topic(settings, names.model_updated, compacted)]
 
