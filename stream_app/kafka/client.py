@@ -10,6 +10,7 @@ import confluent_kafka
 from confluent_kafka.admin import AdminClient
 
 from stream_app.errors import Misconfigured
+from stream_app.kafka.quiet import Seldom
 from stream_app.settings import KafkaSettings
 
 Client = TypeVar("Client")
@@ -18,6 +19,7 @@ Client = TypeVar("Client")
 LOGGER: Final = logging.getLogger("stream_app.librdkafka")
 # at each start librdkafka calls the option experimental on which our order after a failure rests
 LOGGER.addFilter(lambda record: "enable.gapless.guarantee" not in record.getMessage())
+LOGGER.addFilter(Seldom())
 
 #: Options that correctness rests on, and the setting that says the same; `kafka.extra` may not change them.
 _OURS: Final[Mapping[str, str]] = {

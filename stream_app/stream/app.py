@@ -22,6 +22,7 @@ from mode.supervisors import CrashingSupervisor
 
 from stream_app.errors import Fenced, Misconfigured, NotFound, Outage, StreamAppError
 from stream_app.kafka import client, topics
+from stream_app.kafka.quiet import quieten
 from stream_app.settings import KafkaSettings
 from stream_app.stream.agents import RunHandler, Seat, attach
 from stream_app.stream.transport import CoalescingConsumer, CoalescingTransport
@@ -192,8 +193,8 @@ def run_worker(app: StreamApp, *alongside: Callable[[], Awaitable[None]]) -> int
     `alongside` run in the same loop from start to end; one that raises ends the worker as the handler does.
     """
     _tune_interpreter()
-    for noisy in ("faust", "mode", "aiokafka"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for family in ("faust", "mode", "aiokafka"):
+        quieten(family)
     return asyncio.run(_live(app, alongside))
 
 
@@ -220,8 +221,15 @@ async def _live(app: StreamApp, alongside: Sequence[Callable[[], Awaitable[None]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await app.stop()
+    await _say_goodbye(app)
     return exit_code(app.failure)
+
+
+async def _say_goodbye(app: StreamApp) -> None:
+    try:
+        await app.stop()
+    except Exception as error:  # noqa: BLE001 - everything is durable by now, and the group notices by itself
+        _log.warning("left without a goodbye to Kafka: %r", error)
 
 
 async def _guarded(app: StreamApp, part: Callable[[], Awaitable[None]]) -> None:

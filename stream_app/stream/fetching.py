@@ -86,17 +86,20 @@ def unpack(result: FetchResult, *, most_records: int, most_bytes: int) -> Stretc
     # read when a record is yielded: it comes as the C parser made it, not copied into an object
     source._consumer_record = _as_it_is  # noqa: SLF001
     records: list[Any] = []
+    values: list[bytes | None] = []
     weight, exhausted = 0, False
     while not exhausted and weight < most_bytes and len(records) < most_records:
         wanted = min(_CHUNK, most_records - len(records))
-        chunk = list(islice(source, wanted))
+        chunk = list(islice(source._records_iterator, wanted))  # noqa: SLF001
+        fresh = [record.value for record in chunk]
         records += chunk
-        weight += len(chunk) * RECORD_BYTES + sum(len(record.value or b"") for record in chunk)
+        values += fresh
+        weight += len(chunk) * RECORD_BYTES + sum(map(len, filter(None, fresh)))
         exhausted = len(chunk) < wanted
     result._update_position()  # noqa: SLF001
-    if exhausted:  # asked again, the source would fail
+    if exhausted:
         result._partition_records = None  # noqa: SLF001
-    return _stretch(records, weight) if records else None
+    return _stretch(records, values, weight) if records else None
 
 
 async def more_arrives(fetcher: Fetcher, timeout_s: float) -> bool:
@@ -110,11 +113,11 @@ async def more_arrives(fetcher: Fetcher, timeout_s: float) -> bool:
     return True
 
 
-def _stretch(records: list[Any], weight: int) -> Stretch:
+def _stretch(records: list[Any], values: list[bytes | None], weight: int) -> Stretch:
     return Stretch(
         offsets=[record.offset for record in records],
         keys=[record.key for record in records],
-        values=[record.value for record in records],
+        values=values,
         headers=[record.headers for record in records],
         timestamps_ms=[record.timestamp for record in records],
         weight=weight,

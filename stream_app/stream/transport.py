@@ -135,7 +135,7 @@ class CoalescingThread(driver.AIOKafkaConsumerThread):
         try:
             await consumer.commit(behind)
         except KafkaError as error:  # Faust would end the process
-            self.log.warning("offsets were not committed, lag displays are late: %r", error)
+            self.log.warning("offsets were not committed, lag displays are late: %s", type(error).__name__)
             return False
         return True
 

@@ -19,44 +19,42 @@ class Standing:
     place: tuple[str, int]
     #: next offset to take in
     position: int
-    #: when it was first seen there with something to read, in the clock's seconds
+    #: offsets that follow
+    lag: int
+    #: when it was first seen there with something to read, and last, in the clock's seconds
     since: float
+    seen: float
 
 
 class Watchdog:
-    """Looks at how far partitions are, again and again; time is an argument."""
+    """Looks at how far partitions are, again and again; time is an argument. Answers on any thread."""
 
     def __init__(self, stuck_after_s: float) -> None:
         """A partition is stuck after so many seconds of lag without progress."""
         #: seconds
         self.stuck_after_s = stuck_after_s
-        self._standing: dict[tuple[str, int], Standing] = {}
-        self._now = 0.0
         #: offsets between the next to take in and the end, by partition, at the last look
         self.lag: Mapping[tuple[str, int], int] = {}
+        self._standing: Mapping[tuple[str, int], Standing] = {}
 
     def look(self, positions: Offsets, ends: Offsets, now: float) -> None:
         """Take in the next offsets to read and the ends; partitions that are not named are no longer ours."""
-        self._now = now
         self.lag = {place: max(0, ends[place] - position) for place, position in positions.items() if place in ends}
-        self._standing = {
-            place: self._still(place, positions[place], now) for place, behind in self.lag.items() if behind
-        }
+        self._standing = {place: self._stand(place, positions[place], now) for place in self.lag if self.lag[place]}
 
     def stuck(self) -> str | None:
         """Return which partition stands still and since when, None when none does."""
         for standing in self._standing.values():
-            waited_s = self._now - standing.since
+            waited_s = standing.seen - standing.since
             if waited_s >= self.stuck_after_s:
                 topic, number = standing.place
                 return (
                     f"{topic}/{number} stands at offset {standing.position} for {waited_s:.0f} s "
-                    f"although {self.lag[standing.place]} offsets follow"
+                    f"although {standing.lag} offsets follow"
                 )
         return None
 
-    def _still(self, place: tuple[str, int], position: int, now: float) -> Standing:
+    def _stand(self, place: tuple[str, int], position: int, now: float) -> Standing:
         before = self._standing.get(place)
-        if before is not None and before.position == position:
-            return before
-        return Standing(place=place, position=position, since=now)
+        since = before.since if before is not None and before.position == position else now
+        return Standing(place=place, position=position, lag=self.lag[place], since=since, seen=now)

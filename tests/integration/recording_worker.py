@@ -72,6 +72,8 @@ class RecordingHandler:
             self._open.clear()
 
     async def drain(self) -> None:
+        if self._mishap == "never drained":
+            await asyncio.Event().wait()
         await self.flush()
 
     async def tick(self) -> None:

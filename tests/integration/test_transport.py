@@ -1,6 +1,7 @@
 """The coalescing consumer on a real broker: nothing lost, nothing twice, whatever happens to the workers."""
 # ruff: noqa: ANN401 - a conftest's class cannot be named here
 
+import signal
 import threading
 import time
 from collections import defaultdict
@@ -148,6 +149,22 @@ def test_records_that_were_deleted_unread_stop_the_worker(
     assert recording.count() == 10
 
 
+@pytest.mark.usefixtures("admin")
+def test_a_frozen_worker_writes_nothing_when_it_wakes(recording: Any, wait_until: Callable[..., None]) -> None:
+    _produce(recording, [str(n) for n in range(20_000)])
+    frozen = recording.start()
+    wait_until(lambda: recording.count() > 0)
+    frozen.send_signal(signal.SIGSTOP)
+    recording.start()
+    wait_until(lambda: min(recording.epochs().values()) == 2, what="the other takes all over")
+    frozen.send_signal(signal.SIGCONT)
+    _produce(recording, [str(n) for n in range(20_000, 40_000)])
+    wait_until(lambda: recording.count() == 40_000)
+    assert {int(value) for _, _, _, value, *_ in recording.rows()} == set(range(40_000))
+    # either its write was refused, or it learned of the rebalance first and shares again
+    assert frozen.poll() in {None, 70}
+
+
 def test_what_kafka_thinks_was_committed_does_not_matter(
     recording: Any, admin: AdminClient, wait_until: Callable[..., None]
 ) -> None:
@@ -176,6 +193,15 @@ def test_a_worker_that_waited_without_a_partition_takes_over_where_the_log_stand
     wait_until(lambda: recording.count() == 2_000)
     assert [int(value) for _, _, _, value, *_ in recording.rows()] == list(range(2_000))
     assert second.poll() is None
+
+
+@pytest.mark.usefixtures("admin")
+def test_a_worker_leaves_even_if_it_cannot_flush(recording: Any, wait_until: Callable[..., None]) -> None:
+    _produce(recording, ["x"])
+    worker = recording.start(mishap="never drained")
+    wait_until(lambda: recording.count() == 1)
+    assert recording.stop(worker) == 1
+    assert "what was open could not be flushed" in recording.output()
 
 
 def test_leaving_in_the_middle_loses_nothing(
