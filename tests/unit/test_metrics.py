@@ -123,3 +123,11 @@ def test_every_report_in_the_package_is_declared() -> None:
     ]
     assert found
     assert not wrong
+
+
+def test_the_table_in_the_docs_is_the_declarations() -> None:
+    table = (PACKAGE.parent / "docs" / "metrics.md").read_text()
+    for metric in METRICS:
+        name = metric.name + ("_total" if metric.kind is Kind.COUNTER else "")
+        row = f"| `{name}` | {metric.kind.name.lower()} | {', '.join(metric.labels) or '–'} | {metric.sentence} |"  # noqa: RUF001 - a dash in prose
+        assert row in table
