@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
+import tenacity
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
     IsolationLevel,
@@ -124,6 +125,17 @@ def _create(admin: AdminClient, topics: list[NewTopic]) -> None:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process may declare at the same time
                 raise _error(error.args[0], name) from error
+    for topic in topics:
+        _until_known(incarnation, admin, topic.topic)
+
+
+#: A topic is created by the controller; the broker that is asked next hears of it a moment later.
+_until_known: Final = tenacity.Retrying(
+    retry=tenacity.retry_if_exception_type(NotFound),
+    stop=tenacity.stop_after_delay(PATIENCE_S),
+    wait=tenacity.wait_fixed(0.05),
+    reraise=True,
+)
 
 
 def _offsets(admin: AdminClient, topics: Collection[str], spec: OffsetSpec) -> Mapping[Place, int]:
