@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,30 +61,40 @@ class SqlCheckpoints:
 
         What is yielded are the bytes that were verified: the file is read once.
         """
-        query = select(checkpoints).where(checkpoints.c.model == model, checkpoints.c.broken.is_(None))
-        if through is not None:
-            query = query.where(checkpoints.c.seq <= through)
-        with self._engine.connect() as connection:
-            rows = connection.execute(query.order_by(checkpoints.c.seq.desc())).mappings().all()
-        for row in rows:
-            try:
-                yield Checkpoint(seq=row["seq"], fold_digest=row["fold_digest"], state=self._verified(row))
-            except Corrupt as error:
-                self._set_aside(row, str(error))
+        for row in reversed(self._rows(model)):
+            if (through is None or row["seq"] <= through) and (checkpoint := self._checkpoint(row)) is not None:
+                yield checkpoint
+
+    def base(self, model: str, seq: int) -> Checkpoint | None:
+        """Return the oldest checkpoint that has `seq` in it, else the newest before; None if none verifies."""
+        rows = self._rows(model)
+        since = [row for row in rows if row["seq"] >= seq]
+        before = [row for row in reversed(rows) if row["seq"] < seq]
+        return next((found for row in (*since, *before) if (found := self._checkpoint(row)) is not None), None)
 
     def pin(self, model: str, seq: int) -> None:
         """Keep the checkpoint of `seq` whatever its age; raises NotFound."""
         with self._engine.begin() as connection:
-            query = update(checkpoints).where(_is(model, seq), checkpoints.c.broken.is_(None)).values(pinned=1)
-            if connection.execute(query).rowcount == 0:
-                raise NotFound(f"{model}: there is no checkpoint of window {seq}")
+            _pin(connection, model, seq)
 
-    def drop_before(self, model: str, seq: int) -> None:
-        """Remove checkpoints older than `seq`, pinned or not: retention dropped windows they would start from."""
-        with self._engine.begin() as connection:
-            old = and_(checkpoints.c.model == model, checkpoints.c.seq < seq)
-            paths = _drop(connection, old)
-        self._delete(paths)
+    def start_from(self, connection: Connection, model: str, seq: int, *, drop_before: int) -> None:
+        """Pin the checkpoint of `seq` and drop those older than `drop_before`, whose windows retention lets go.
+
+        Their files are orphans from then on. Raises NotFound, which ends the caller's transaction.
+        """
+        _pin(connection, model, seq)
+        _drop(connection, and_(checkpoints.c.model == model, checkpoints.c.seq < drop_before))
+
+    def remove_orphans(self, connection: Connection, model: str, *, before: float) -> int:
+        """Remove files, last changed before that time, that no row names; return how many.
+
+        The caller's transaction holds the model's row, as `save` does when it looks whether its file is there.
+        """
+        known = set(connection.execute(select(checkpoints.c.path).where(checkpoints.c.model == model)).scalars())
+        found = {f"{FOLDER}/{model}/{file.name}": file for file in (self._root / FOLDER / model).glob("*.ckpt")}
+        orphans = [path for path in found.keys() - known if found[path].stat().st_mtime < before]
+        self._delete(orphans)
+        return len(orphans)
 
     def _write_durably(self, path: Path, state: bytes) -> None:
         make_folder(path.parent)
@@ -125,6 +135,19 @@ class SqlCheckpoints:
         sealed = repr((model, seq, fold_digest, digest)).encode()
         return {"sha256": digest, "hmac": hmac.new(self._key, sealed, hashlib.sha256).hexdigest()}
 
+    def _rows(self, model: str) -> Sequence[RowMapping]:
+        query = select(checkpoints).where(checkpoints.c.model == model, checkpoints.c.broken.is_(None))
+        with self._engine.connect() as connection:
+            return connection.execute(query.order_by(checkpoints.c.seq)).mappings().all()
+
+    def _checkpoint(self, row: RowMapping) -> Checkpoint | None:
+        """Return the checkpoint if it verifies; else set it aside."""
+        try:
+            return Checkpoint(seq=row["seq"], fold_digest=row["fold_digest"], state=self._verified(row))
+        except Corrupt as error:
+            self._set_aside(row, str(error))
+            return None
+
     def _verified(self, row: RowMapping) -> bytes:
         try:
             state: bytes = (self._root / row["path"]).read_bytes()
@@ -157,6 +180,12 @@ class SqlCheckpoints:
 
 def _is(model: str, seq: int) -> ColumnElement[bool]:
     return and_(checkpoints.c.model == model, checkpoints.c.seq == seq)
+
+
+def _pin(connection: Connection, model: str, seq: int) -> None:
+    query = update(checkpoints).where(_is(model, seq), checkpoints.c.broken.is_(None)).values(pinned=1)
+    if connection.execute(query).rowcount == 0:
+        raise NotFound(f"{model}: there is no checkpoint of window {seq}")
 
 
 def _drop(connection: Connection, condition: ColumnElement[bool]) -> list[str]:

@@ -55,6 +55,15 @@ windows = Table(
     Column("inline", LargeBinary, nullable=True),  # Parquet bytes of a small window
 )
 
+# What is still to be merged, without looking at every window there ever was.
+Index(
+    "windows_inline",
+    windows.c.model,
+    windows.c.seq,
+    sqlite_where=text("inline IS NOT NULL"),
+    postgresql_where=text("inline IS NOT NULL"),
+)
+
 window_files = Table(
     "window_files",
     metadata,

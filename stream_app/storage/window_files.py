@@ -77,8 +77,11 @@ class WindowFiles:
             raise Outage(f"window file {path} was swept away before its commit")
 
     def delete(self, path: str) -> None:
-        """Remove a file if it is there."""
-        (self._root / path).unlink(missing_ok=True)
+        """Remove a file if it is there; raises Outage."""
+        try:
+            (self._root / path).unlink(missing_ok=True)
+        except OSError as error:
+            raise Outage(f"window file {path}: {error.strerror}") from error
 
     def found(self, model: str) -> Iterator[FoundFile]:
         """Yield what lies in the model's folder; names that are not ours are passed over."""

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-from sqlalchemy import Connection, Engine, and_, select
+from sqlalchemy import Connection, Engine, RowMapping, and_, select
 
 from stream_app.crashpoints import crashpoint
-from stream_app.errors import Corrupt, Fenced, Misconfigured, NotFound
+from stream_app.errors import Conflict, Corrupt, Fenced, Misconfigured, NotFound
 from stream_app.messages import NAME_PATTERN
-from stream_app.ports import Clock, Effects
+from stream_app.ports import Clock, Effects, WindowFile
 from stream_app.storage import ownership, rows_codec
 from stream_app.storage.control import answer_requests
 from stream_app.storage.database import writing
 from stream_app.storage.effects import SqlPublications, decode_metrics
 from stream_app.storage.headers import encode_header
+from stream_app.storage.merging import MERGE_ROWS, Merger
 from stream_app.storage.reader_leases import ReaderLeases
 from stream_app.storage.rows_codec import FeatureNames
 from stream_app.storage.tables import metrics, models, window_files, windows
@@ -28,6 +29,14 @@ from stream_app.values import Partition, Tenure, Window, WindowHeader
 
 #: Windows of fewer bytes travel in the transaction, unless a model says otherwise.
 INLINE_BYTES: Final = 65_536
+
+#: How often others may be faster in moving the windows that are written out for a listing.
+WRITE_OUT_TRIES: Final = 20
+#: How long files stay for whoever asked which there are.
+FILES_LEASE_S: Final = 600.0
+_FILE_COLUMNS: Final = tuple(
+    window_files.c[name] for name in ("path", "first_seq", "last_seq", "row_count", "sha256", "size")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +59,15 @@ class SqlWindowLog:
         publications: SqlPublications,
         clock: Clock,
         inline_bytes: Mapping[str, int] | None = None,
+        merge_rows: int = MERGE_ROWS,
     ) -> None:
         """`root` is the storage root; `inline_bytes` by model, where it is not 65,536."""
-        self._engine = engine
-        self._files = WindowFiles(root)
+        self.engine = engine
+        #: shared with housekeeping, so that a failed write of either stops both
+        self.folder = WindowFiles(root)
         self._leases = ReaderLeases(engine, clock)
-        self._reader = WindowReader(engine, self._files, self._leases)
+        self._reader = WindowReader(engine, self.folder, self._leases)
+        self.merger = Merger(engine, self.folder, self._reader, merge_rows=merge_rows)
         self._publications = publications
         self._clock = clock
         self._inline_bytes = dict(inline_bytes or {})
@@ -69,7 +81,7 @@ class SqlWindowLog:
         if not re.fullmatch(NAME_PATTERN, model):
             raise Misconfigured(f"model {model!r}: expected a name like {NAME_PATTERN}")
         FeatureNames.of(schema_json)
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             return ownership.take_over(
                 connection, model, owner=owner, schema_json=schema_json, start=start, now=self._clock()
             )
@@ -83,12 +95,12 @@ class SqlWindowLog:
         database went away in the middle) only a new take-over can tell.
         """
         header, stored = window.header, self._store(window)  # 1
-        with writing(self._engine) as connection:  # 2
+        with writing(self.engine) as connection:  # 2
             _move_seq(connection, header)
             if stored.file is not None:
                 # A process that slept here may find that a sweep took its file for an orphan. The model's row
                 # is locked by us now, as it is by a sweep: what is there now stays.
-                self._files.check_exists(stored.file["path"])
+                self.folder.check_exists(stored.file["path"])
                 connection.execute(window_files.insert().values(stored.file))
             connection.execute(windows.insert().values(_window_row(connection, window, stored)))
             ownership.move_positions(connection, header.model, header.positions)
@@ -121,7 +133,7 @@ class SqlWindowLog:
         if through <= 0:
             return 0, ""
         query = select(windows.c.rows_total, windows.c.chain).where(windows.c.model == model)
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             row = connection.execute(query.where(windows.c.seq == through)).first()
         if row is None:
             raise NotFound(f"{model}: window {through} was not committed, or dropped by retention")
@@ -129,7 +141,7 @@ class SqlWindowLog:
 
     def positions(self, model: str) -> Mapping[Partition, int]:
         """Return the next offset to read of each partition that the model has read."""
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return ownership.read_positions(connection, model)
 
     def metrics(self, model: str, *, after: int = 0, newest: int | None = None) -> Sequence[Mapping[str, Any]]:
@@ -138,17 +150,49 @@ class SqlWindowLog:
         Each has `seq`, `probe_hash` and `quarantined` (None, or why) beside what the fold reported.
         """
         query = select(metrics).where(metrics.c.model == model, metrics.c.seq > after).order_by(metrics.c.seq.desc())
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             rows = connection.execute(query.limit(newest)).mappings().all()
         return [decode_metrics(row) for row in reversed(rows)]
+
+    def files(self, model: str) -> Sequence[WindowFile]:
+        """Return the files that hold the rows; small windows still inline are written out first.
+
+        The files stay for at least `FILES_LEASE_S` seconds, however soon they are merged into others.
+        """
+        self._feature_names(model)  # raises NotFound, before a lease is taken
+        self._leases.take(model, FILES_LEASE_S)
+        self._write_out(model)
+        current = (window_files.c.model == model, window_files.c.replaced_at.is_(None))
+        query = select(*_FILE_COLUMNS).where(*current).order_by(window_files.c.first_seq)
+        with self.engine.connect() as connection:
+            return [_window_file(row) for row in connection.execute(query).mappings()]
 
     def oldest(self, model: str) -> int:
         """Return the seq of the oldest window that retention left, 1 when there is none."""
         return self._reader.oldest(model)
 
+    def _write_out(self, model: str) -> None:
+        """Write out what is inline now, on behalf of whoever owns the model at the moment."""
+        through = self._epoch_and_seq(model)[1]
+        for _ in range(WRITE_OUT_TRIES):
+            try:
+                self.merger.write_out(model, epoch=self._epoch_and_seq(model)[0], through=through, now=self._clock())
+            except Fenced:
+                continue  # another owner since we looked: what was written then is swept as an orphan
+            if all(source.path or source.first_seq > through for source in self.merger.sources(model)):
+                return
+        raise Conflict(f"{model}: merges were faster {WRITE_OUT_TRIES} times, try again")
+
+    def _epoch_and_seq(self, model: str) -> tuple[int, int]:
+        with self.engine.connect() as connection:
+            row = connection.execute(select(models.c.epoch, models.c.seq).where(models.c.name == model)).first()
+        if row is None:
+            raise NotFound(f"there is no model {model!r}: no worker has taken it over yet")
+        return row.epoch, row.seq
+
     def _feature_names(self, model: str) -> FeatureNames:
         if model not in self._names:  # frozen at the model's creation, so read once
-            with self._engine.connect() as connection:
+            with self.engine.connect() as connection:
                 self._names[model] = FeatureNames.of(ownership.schema_of(connection, model))
         return self._names[model]
 
@@ -161,12 +205,23 @@ class SqlWindowLog:
         content = rows_codec.to_parquet(table)
         if content.size < self._inline_bytes.get(header.model, INLINE_BYTES):
             return _Stored(inline=content.to_pybytes())
-        return _Stored(file=self._files.write(header.model, header.epoch, (header.seq, header.seq), len(rows), content))
+        return _Stored(file=self.folder.write(header.model, header.epoch, (header.seq, header.seq), len(rows), content))
 
 
 def extend_chain(chain: str, rows_digest: str) -> str:
     """Return the chained digest after one more window; windows without rows leave it as it is."""
     return hashlib.sha256((chain + rows_digest).encode()).hexdigest() if rows_digest else chain
+
+
+def _window_file(row: RowMapping) -> WindowFile:
+    return WindowFile(
+        path=row["path"],
+        first_seq=row["first_seq"],
+        last_seq=row["last_seq"],
+        rows=row["row_count"],
+        sha256=row["sha256"],
+        size=row["size"],
+    )
 
 
 def _move_seq(connection: Connection, header: WindowHeader) -> None:

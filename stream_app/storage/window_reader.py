@@ -27,7 +27,7 @@ PAGE: Final = 256
 _TRIES: Final = 5
 
 
-class _Vanished(Exception):  # noqa: N818 - no error yet: the reference may be stale
+class Vanished(Exception):  # noqa: N818 - no error yet: the reference may be stale
     """A file is not there: replaced since its reference was read, or lost."""
 
 
@@ -61,9 +61,15 @@ class WindowReader:
         with self._engine.connect() as connection:
             return connection.execute(select(func.min(windows.c.seq)).where(windows.c.model == model)).scalar() or 1
 
-    def load(self, model: str, stretch: Stretch) -> pa.Table | None:
-        """Return the rows of a stretch whose files no merge can replace meanwhile."""
-        return self._load(model, stretch, None, {})
+    def tables(self, model: str, *, after: int, through: int) -> Iterator[pa.Table]:
+        """Yield the rows without a lease; raises Vanished when a file is replaced meanwhile."""
+        reached, opened = after, dict[str, pa.Table]()
+        while page := self.page(model, reached, through):
+            self._check_order(model, reached, page)
+            for stretch in stretches(page):
+                if (table := self._load(model, stretch, None, opened)) is not None:
+                    yield table
+            reached = page[-1]["seq"]
 
     def _stretches(
         self, model: str, after: int, through: int | None, columns: list[str] | None
@@ -75,7 +81,7 @@ class WindowReader:
             for stretch in stretches(page):
                 try:
                     table = self._load(model, stretch, columns, opened)
-                except _Vanished:
+                except Vanished:
                     tries += 1
                     _check_tries(model, stretch, tries)
                     break  # its reference is looked up anew
@@ -127,7 +133,7 @@ class WindowReader:
             try:
                 content = self._files.read(path)
             except FileNotFoundError as error:
-                raise _Vanished from error
+                raise Vanished from error
             if hashlib.sha256(content).hexdigest() != row["sha256"]:
                 raise Corrupt(f"{model}: window {row['seq']}: file {path} does not have the digest it was stored with")
             opened[path] = _parse(model, row, content, None)

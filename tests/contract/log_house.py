@@ -94,8 +94,15 @@ class House:
         self.control = SqlControlRequests(engine, clock=lambda: NOW)
         self.log = self.other_log()
 
-    def other_log(self) -> SqlWindowLog:
-        return SqlWindowLog(self.engine, self.root, publications=self.publications, clock=lambda: NOW)
+    def other_log(self, *, merge_rows: int = 50_000, inline_bytes: int = 65_536) -> SqlWindowLog:
+        return SqlWindowLog(
+            self.engine,
+            self.root,
+            publications=self.publications,
+            clock=lambda: NOW,
+            merge_rows=merge_rows,
+            inline_bytes={"m": inline_bytes},
+        )
 
     def own(self, model: str = "m") -> Tenure:
         return self.log.take_over(model, owner="host:1", schema_json=SCHEMA, start={HOME: 0})

@@ -59,6 +59,14 @@ windows = Table(
     Column("inline", LargeBinary, nullable=True),
 )
 
+Index(
+    "windows_inline",
+    windows.c.model,
+    windows.c.seq,
+    sqlite_where=text("inline IS NOT NULL"),
+    postgresql_where=text("inline IS NOT NULL"),
+)
+
 window_files = Table(
     "window_files",
     metadata,
