@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +39,12 @@ from stream_app.storage.registry import SqlRegistry
 from stream_app.storage.signing import Signer, open_signer, open_verifier
 from stream_app.storage.window_log import SqlWindowLog
 from stream_app.subscriber import ModelSubscriber
-from stream_app.values import Version
+from stream_app.trainer.order import Tools as TrainerTools
+from stream_app.trainer.order import Trainee
+from stream_app.trainer.runner import Runner
+from stream_app.trainer.service import TrainerService
+from stream_app.values import Floats, Ints, Version
+from stream_app.worker import replaying
 from stream_app.worker.handler import Policy, Tools, WorkerHandler
 from stream_app.worker.opening import Opener, schema_of
 from stream_app.worker.owner import Hands
@@ -243,6 +248,16 @@ class Rooms:
         now = topics.partition_count(self.admin, topic)
         return self.stores.partitions.record_incarnation(topic, incarnation, partitions=now)
 
+    def online_outputs(self, model: str, *, after: int, through: int) -> tuple[Ints, Ints, Floats]:
+        """Return what the online learner said just before learning the rows of these windows."""
+        return replaying.online_outputs(self.stores, self.fold(model), after=after, through=through)
+
+    def trainer(self) -> TrainerService:
+        """Return what runs full retrains."""
+        runner = Runner(partial(trainer_tools, self.settings), logs=self.root / "logs" / "jobs")
+        trainees = {name: Trainee(settings=m, schema=schema_of(m)) for name, m in self.models.items()}
+        return TrainerService(self.stores, trainees, runner, holder=self.name, clock=self.clock, observe=self.observe)
+
     def relay(self) -> Relay:
         """Return what brings the outbox to Kafka."""
         return Relay(
@@ -260,3 +275,15 @@ class Rooms:
         reader = ArtifactReader(self.artifact_place, verifier)
         trusted = self.settings.storage.trusted_types
         return ModelSubscriber(models, self.settings.kafka, reader, verifier, trusted=trusted, observe=self.observe)
+
+
+def trainer_tools(settings: Settings) -> TrainerTools:
+    """Open what one retrain works with, in its own process."""
+    rooms = Rooms(settings)
+    return TrainerTools(
+        stores=rooms.stores,
+        online_outputs=rooms.online_outputs,
+        artifact_place=rooms.artifact_place,
+        public_key=rooms.signer.public_pem(),
+        clock=rooms.clock,
+    )

@@ -1,23 +1,27 @@
 """The long-running processes: what each starts, watches and ends."""
 
 import asyncio
+import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import TypeAlias
 
 from stream_app import __version__
 from stream_app.bootstrap import Rooms
 from stream_app.kafka.producer import Producer
 from stream_app.kafka.relay import Relay
 from stream_app.settings import Settings
-from stream_app.stream.app import StreamApp, build_app
+from stream_app.stream.app import build_app
 from stream_app.stream.app import run_worker as run_app
 from stream_app.telemetry import logs
-from stream_app.telemetry.health import HealthServer, Served
+from stream_app.telemetry.health import Check, HealthServer, Served
 from stream_app.telemetry.metrics import CONTENT_TYPE, PrometheusObserver
 from stream_app.worker.handler import TICK_S
 from stream_app.worker.tidying import TIDY_EVERY_S
+
+Checks: TypeAlias = Mapping[str, Check]
 
 
 def run_worker(settings: Settings) -> int:
@@ -31,9 +35,25 @@ def run_worker(settings: Settings) -> int:
         handler = rooms.handler(deliver)
         topics = (settings.kafka.topics.ground_truth, *settings.kafka.ingest)
         app = build_app(settings.kafka, subscriptions=topics, handler=handler)
-        stack.enter_context(_health(settings, app, observe))
+        live: Checks = {"worker": app.unhealthy}
+        ready: Checks = {"assignment": lambda: None if app.is_ready() else "no partition is assigned and in place yet"}
+        stack.enter_context(_health(settings, settings.http.worker_port, observe, live=live, ready=ready))
         relaying = partial(_relay, rooms.relay())
         return run_app(app, _every(TICK_S, handler.tick), _every(TIDY_EVERY_S, handler.tidy), relaying)
+
+
+def run_trainer(settings: Settings) -> int:
+    """Run a trainer until SIGTERM; return the exit code."""
+    logs.configure(settings.log)
+    observe = PrometheusObserver()
+    observe("build_info", version=__version__)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    service = Rooms(settings, observe=observe).trainer()
+    with _health(settings, settings.http.trainer_port, observe, live={}, ready={}):
+        service.run(stop)
+    return 0
 
 
 def _every(pause_s: float, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
@@ -55,16 +75,12 @@ async def _relay(relay: Relay) -> None:
 
 
 @contextmanager
-def _health(settings: Settings, app: StreamApp, observe: PrometheusObserver) -> Iterator[None]:
-    port = settings.http.worker_port
+def _health(
+    settings: Settings, port: int | None, observe: PrometheusObserver, *, live: Checks, ready: Checks
+) -> Iterator[None]:
     if port is None:
         yield
         return
-    served = Served(
-        live={"worker": app.unhealthy},
-        ready={"assignment": lambda: None if app.is_ready() else "no partition is assigned and in place yet"},
-        exposition=observe.exposition,
-        content_type=CONTENT_TYPE,
-    )
+    served = Served(live=live, ready=ready, exposition=observe.exposition, content_type=CONTENT_TYPE)
     with HealthServer(served, host=settings.http.host, port=port):
         yield

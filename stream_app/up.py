@@ -11,16 +11,15 @@ from stream_app.kafka.embedded import EmbeddedBroker
 from stream_app.settings import Settings
 from stream_app.supervisor import Child, Supervisor
 
-#: In the storage folder while an embedded broker runs: its address, for `produce` and others on this machine.
-ADDRESS_FILE: Final = "broker"
 _ADDRESS: Final = "STREAM_APP_KAFKA__BOOTSTRAP_SERVERS"
 _INCARNATION: Final = "STREAM_APP_KAFKA__INCARNATION"
 
 
-def run_up(settings: Settings, arguments: list[str], say: Callable[[str], None]) -> int:
+def run_up(settings: Settings, arguments: list[str], address: Path, say: Callable[[str], None]) -> int:
     """Run worker and trainer until SIGTERM or SIGINT; return the exit code.
 
-    `arguments` hand the settings on to them, e.g. ["--config", "stream_app.toml"].
+    `arguments` hand the settings on to them, e.g. ["--config", "stream_app.toml"]; the file `address` holds the
+    embedded broker's while there is one.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -28,7 +27,7 @@ def run_up(settings: Settings, arguments: list[str], say: Callable[[str], None])
     with ExitStack() as stack:
         environment = {}
         if settings.kafka.bootstrap_servers is None:
-            environment = stack.enter_context(_embedded(settings.storage.root, say))
+            environment = stack.enter_context(_embedded(address, say))
         children = [Child(name, [name, *arguments], environment) for name in ("worker", "trainer")]
         supervisor = Supervisor(children)
         supervisor.start()
@@ -39,10 +38,9 @@ def run_up(settings: Settings, arguments: list[str], say: Callable[[str], None])
 
 
 @contextmanager
-def _embedded(root: Path, say: Callable[[str], None]) -> Iterator[dict[str, str]]:
+def _embedded(address: Path, say: Callable[[str], None]) -> Iterator[dict[str, str]]:
     with EmbeddedBroker() as broker:
-        address = root / ADDRESS_FILE
-        root.mkdir(parents=True, exist_ok=True)
+        address.parent.mkdir(parents=True, exist_ok=True)
         address.write_text(broker.bootstrap_servers, encoding="utf-8")
         say(
             f"embedded broker at {broker.bootstrap_servers}: in memory only, keeps about 5 MB a partition, its topics "

@@ -1,7 +1,7 @@
 """Options that commands share, so that they are spelled and explained the same everywhere."""
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -9,6 +9,9 @@ from stream_app import configuration
 from stream_app.errors import NotFound
 from stream_app.settings import ModelSettings, Settings
 from stream_app.telemetry import logs
+
+#: In the storage folder while an embedded broker runs: its address, for other commands on this machine.
+ADDRESS_FILE: Final = "broker"
 
 ConfigFile: TypeAlias = Annotated[
     Path | None,
@@ -33,9 +36,15 @@ def pairs(overrides: list[str] | None) -> dict[str, str]:
 
 
 def load(config: Path | None, overrides: list[str] | None) -> Settings:
-    """Return the settings that a command's shared options ask for, and log as they say from now on."""
+    """Return the settings that a command's shared options ask for, and log as they say from now on.
+
+    Where they name no broker and `stream-app up` runs an embedded one, that is the broker.
+    """
     settings = configuration.load(config, pairs(overrides))
     logs.configure(settings.log)
+    embedded = settings.storage.root / ADDRESS_FILE
+    if settings.kafka.bootstrap_servers is None and embedded.exists():
+        return configuration.load(config, {"kafka.bootstrap_servers": embedded.read_text(), **pairs(overrides)})
     return settings
 
 

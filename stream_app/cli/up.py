@@ -2,7 +2,8 @@
 
 import typer
 
-from stream_app.cli.options import ConfigFile, Overrides, load
+from stream_app import configuration
+from stream_app.cli.options import ADDRESS_FILE, ConfigFile, Overrides, pairs
 from stream_app.cli.output import note
 from stream_app.up import run_up
 
@@ -15,4 +16,5 @@ def up(config: ConfigFile = None, overrides: Overrides = None) -> None:
     arguments = ["--config", str(config)] if config else []
     for override in overrides or []:
         arguments += ["--set", override]
-    raise typer.Exit(run_up(load(config, overrides), arguments, note))
+    settings = configuration.load(config, pairs(overrides))
+    raise typer.Exit(run_up(settings, arguments, settings.storage.root / ADDRESS_FILE, note))
