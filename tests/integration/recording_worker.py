@@ -6,8 +6,10 @@ Usage: recording_worker.py '{"bootstrap": …, "group": …, "topic": …, "file
 import asyncio
 import json
 import logging
+import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from stream_app.errors import Fenced, Misconfigured, Outage
@@ -106,6 +108,24 @@ class RecordingHandler:
         return int(found)
 
 
+class CountingHandler(RecordingHandler):
+    """Only counts, to see how fast records reach a handler; leaves when it has seen enough."""
+
+    def __init__(self, file: str, enough: int) -> None:
+        super().__init__(file, None)
+        self._left = self._enough = enough
+        self._started = 0.0
+
+    async def take(self, run: Run, done: Callable[[], Awaitable[None]]) -> None:
+        self._started = self._started or time.perf_counter()
+        self._left -= len(run)
+        await done()
+        if self._left <= 0:
+            rate = self._enough / (time.perf_counter() - self._started)
+            sys.stdout.write(f"{rate:,.0f} records/s reach the handler\n")
+            signal.raise_signal(signal.SIGTERM)
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     plan = json.loads(sys.argv[1])
@@ -116,7 +136,12 @@ def main() -> int:
         request_timeout_s=10,
         stuck_after_s=plan.get("stuck_after_s", 60),
     )
-    handler = RecordingHandler(plan["file"], plan.get("mishap"))
+    counting = "enough" in plan
+    handler = (
+        CountingHandler(plan["file"], plan["enough"])
+        if counting
+        else RecordingHandler(plan["file"], plan.get("mishap"))
+    )
     try:
         app = build_app(settings, subscriptions=[plan["topic"]], handler=handler)
     except Misconfigured as error:

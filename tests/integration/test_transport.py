@@ -227,6 +227,18 @@ def _members(admin: AdminClient, group: str) -> int:
     return len(described.members) if described.state is ConsumerGroupState.STABLE else 0
 
 
+@pytest.mark.usefixtures("admin")
+def test_how_fast_records_reach_the_handler(recording: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is asserted about the speed; it is printed."""
+    total = 300_000
+    _produce(recording, [f"{n:0218d}" for n in range(total)], **{"queue.buffering.max.messages": total})
+    worker = recording.start(enough=total)
+    assert worker.wait(60) == 0
+    with capsys.disabled():
+        print(f"\n{recording.output().strip()}")  # noqa: T201
+    assert "records/s reach the handler" in recording.output()
+
+
 class _SlowProducer:
     """Produces numbered records at a pace that lasts, up to the mark that the test sets."""
 
