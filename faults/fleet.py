@@ -1,5 +1,6 @@
 """Worker processes: started, killed in every way, started again, and their exits written down."""
 
+import atexit
 import os
 import signal
 import subprocess
@@ -53,6 +54,8 @@ class Worker:
                 stderr=log,
                 start_new_session=True,
             )
+        # however the suite itself ends, no worker outlives it, least of all a stopped one
+        atexit.register(self.process.kill)
         self.stopped = False
 
     @property
@@ -75,10 +78,24 @@ class Worker:
         except subprocess.TimeoutExpired:
             return None
 
-    def end(self, within_s: float = 15.0) -> int | None:
-        """Ask it to leave; kill it if it does not, and return None then."""
+    def is_asleep(self) -> bool:
+        """Tell whether the kernel has stopped the process."""
+        if self.process is None or self.process.poll() is not None:
+            return False
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    def ask_to_leave(self) -> None:
+        """Wake it and send SIGTERM, once: a second one would end a process that is on its way out."""
         self.send(signal.SIGCONT)
         self.send(signal.SIGTERM)
+
+    def end(self, within_s: float = 15.0) -> int | None:
+        """Ask it to leave; see `leave`."""
+        self.ask_to_leave()
+        return self.leave(within_s)
+
+    def leave(self, within_s: float = 15.0) -> int | None:
+        """Return the exit code; kill it if it has not left by then, and return None."""
         code = self.wait(within_s)
         if code is None and self.process is not None:
             self.process.kill()
@@ -114,8 +131,7 @@ class Fleet:
     def end(self) -> list[int | None]:
         """End all and return their exit codes; None is one that had to be killed."""
         for worker in self.workers:
-            worker.send(signal.SIGCONT)
-            worker.send(signal.SIGTERM)
-        codes = [worker.end() for worker in self.workers]
+            worker.ask_to_leave()
+        codes = [worker.leave() for worker in self.workers]
         self.exits.update(code for code in codes if code is not None)
         return codes

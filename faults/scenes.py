@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from faults.audience import Audience
+from faults.evidence import gather
 from faults.fleet import HONEST, Fleet, Worker, wait_until
 from faults.killer import Killer
 from faults.stage import MODELS, RECOVERED_S, SESSION_S, Stage, steady
@@ -38,7 +40,13 @@ PASSES: Final[Mapping[str, int]] = {
 }
 #: Where a worker is put to sleep; not inside the transaction, where it would keep every other from the database.
 SLEEP_AT: Final = ("buffered:4", "file_durable:2", "committed:3", "effects:3", "ckpt_renamed:1")
+#: Exit codes: another owner exists; broker or topic is away.
 FENCED: Final = 70
+TEMPORARY: Final = 75
+#: Tries to put a worker to sleep outside of any transaction.
+SLEEPS: Final = 6
+#: Seconds for a full retrain of each model.
+TRAINED_WITHIN_S: Final = 120.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,11 +120,13 @@ def kill_loop(run: Run) -> Outcome:
         killer.look()
         fleet.look()
 
-    with stage.observing():
+    with stage.observing(), Audience(stage.config) as audience:
         fleet.start()
         steady(stage, RATE, run.seconds, meanwhile=meanwhile)
         killer.rest()
         _recover_and_verify(stage, fleet, outcome)
+    outcome.problems += audience.problems()
+    outcome.numbers |= {"answers": audience.answers, "reloads": sum(map(len, audience.versions.values()))}
     exits = {str(code): count for code, count in sorted(fleet.exits.items())}
     outcome.numbers |= {"attacks": dict(killer.attacks), "starts": fleet.starts, "exits": exits}
     return outcome
@@ -146,31 +156,104 @@ def zombies(run: Run, points: Sequence[str] = SLEEP_AT) -> Outcome:
     return outcome
 
 
+def broken_stream(run: Run) -> Outcome:
+    """Send nothing but poison: the worker must stop and say so, not drain the stream into the dead letters."""
+    outcome = Outcome(name="broken stream", faults="28")
+    stage, sent = run.stage("broken-stream"), 4_000
+    workload, sender = stage.workload(), stage.sender()
+    sender.send([workload.poisoned("text as number") for _ in range(sent)])
+    sender.flush()
+    worker = _worker(run, stage, "stops", {}, more=["kafka.fetch_records=500"])
+    worker.start()
+    code = worker.wait(CRASH_WITHIN_S)
+    worker.end()
+    letters = len(gather(stage.scene).letters)
+    said = "are bad" in worker.log.read_text()
+    outcome.numbers |= {"exit": code, "sent": sent, "letters": letters}
+    if code != 1 or not said:
+        outcome.problems.append(f"the worker ended with {code} {'and' if said else 'and did not'} say why, expected 1")
+    if letters == sent:
+        outcome.problems.append(f"all {sent} records were drained into the dead letters")
+    return outcome
+
+
+def no_dead_letter_topic(run: Run) -> Outcome:
+    """Take the dead-letter topic away: the worker must stop before it passes a letter, and go on when it is back."""
+    outcome = Outcome(name="no dead-letter topic", faults="29")
+    stage = run.stage("no-dead-letter-topic")
+    workload, sender, dead = stage.workload(), stage.sender(), f"{stage.name}.dlq"
+    stage.admin.delete_topics([dead])[dead].result()
+    for _ in MODELS:
+        sender.send([workload.good() for _ in range(BURST)] + [workload.poisoned("garbage")])
+    sender.flush()
+    worker = _worker(run, stage, "stops", {})
+    worker.start()
+    code = worker.wait(CRASH_WITHIN_S)
+    worker.end()
+    outcome.numbers["exit"] = code
+    if code != TEMPORARY:
+        outcome.problems.append(f"without its dead-letter topic the worker ended with {code}, expected {TEMPORARY}")
+    stage.declare()
+    _recover_and_verify(stage, Fleet(1, stage.config, stage.folder, run.entry), outcome)
+    return outcome
+
+
+def gate_pass(run: Run) -> Outcome:
+    """Kill a trainer between the gate and the promotion: the job is taken up again and registers no second version."""
+    outcome = Outcome(name="gate pass", faults="13")
+    stage = run.stage("gate-pass", retrain="every_records = 300\nmin_rows = 200\nmin_gain = -1.0")
+    workload, sender = stage.workload(), stage.sender()
+    fleet = Fleet(1, stage.config, stage.folder, run.entry)
+    fleet.start()
+    sender.send([workload.good() for _ in range(1_500)])
+    sender.flush()
+    trainer = Worker(["trainer", "--config", str(stage.config)], stage.folder / "trainer.log")
+    trainer.environment = {"STREAM_APP_CRASH": "gate_pass:1"}
+    trainer.start()
+    wait_until(lambda: bool(stage.jobs("finished_at IS NOT NULL OR version IS NOT NULL")), TRAINED_WITHIN_S)
+    crashed = trainer.end()
+    trainer.environment = {}
+    trainer.start()
+    settled = wait_until(lambda: _is_trained(stage), TRAINED_WITHIN_S, meanwhile=fleet.look)
+    trainer.end()
+    _recover_and_verify(stage, fleet, outcome)
+    outcome.numbers |= {"trainer_exit": crashed, "jobs": len(stage.jobs("1 = 1"))}
+    if not settled:
+        outcome.problems.append(f"no batch version of every model was registered within {TRAINED_WITHIN_S:g} s")
+    return outcome
+
+
+def _is_trained(stage: Stage) -> bool:
+    return not stage.jobs("status IN ('queued', 'running')") and len(stage.jobs("version IS NOT NULL")) >= len(MODELS)
+
+
 def _sleep_and_wake(run: Run, stage: Stage, point: str, feed: Callable[[], None]) -> int | None:
-    """Return how the sleeper ended."""
+    """Return how the sleeper ended, None if it did not.
+
+    Another thread of it may be inside a transaction when it falls asleep. On SQLite it then keeps the database from
+    everybody until it wakes, and no other worker can take its models: such a sleep proves nothing and is repeated.
+    """
     entry = ("-m", "faults.sleeper", point) if run.entry == HONEST else (*run.entry, point)
-    sleeper = _worker(run, stage, f"sleeper-{point.partition(':')[0]}", {}, entry)
-    heir = _worker(run, stage, "heir", {})
-    sleeper.start()
-    try:
-        if not wait_until(lambda: _is_stopped(sleeper), CRASH_WITHIN_S, meanwhile=feed):
-            return None
-        before = stage.progress()
-        heir.start()
-        wait_until(lambda: _has_moved_on(stage, before), CRASH_WITHIN_S, meanwhile=feed)
-        return _woken(sleeper)
-    finally:
+    sleeper = _worker(run, stage, f"sleeper-{point.partition(':')[0]}", {}, entry=entry)
+    for _ in range(SLEEPS):
+        sleeper.start()
+        wait_until(lambda: sleeper.is_asleep() or sleeper.wait(0) is not None, CRASH_WITHIN_S, meanwhile=feed)
+        if sleeper.is_asleep() and stage.is_writable():
+            return _replaced(run, stage, sleeper, feed)
         sleeper.end()
-        heir.end()
+    return None
 
 
-def _woken(sleeper: Worker) -> int | None:
+def _replaced(run: Run, stage: Stage, sleeper: Worker, feed: Callable[[], None]) -> int | None:
+    """Let another worker take the sleeper's models and go on, then wake it; return how it ended."""
+    heir, before = _worker(run, stage, "heir", {}), stage.progress()
+    heir.start()
+    wait_until(lambda: _has_moved_on(stage, before), CRASH_WITHIN_S, meanwhile=feed)
     sleeper.send(signal.SIGCONT)
-    return sleeper.wait(RECOVERED_S)
-
-
-def _is_stopped(worker: Worker) -> bool:
-    return Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    code = sleeper.wait(RECOVERED_S)
+    sleeper.end()
+    heir.end()
+    return code
 
 
 def _has_moved_on(stage: Stage, before: Mapping[str, tuple[int, int]]) -> bool:
@@ -182,11 +265,18 @@ def _has_moved_on(stage: Stage, before: Mapping[str, tuple[int, int]]) -> bool:
 
 
 def _worker(
-    run: Run, stage: Stage, name: str, environment: Mapping[str, str], entry: Sequence[str] | None = None
+    run: Run,
+    stage: Stage,
+    name: str,
+    environment: Mapping[str, str],
+    *,
+    entry: Sequence[str] | None = None,
+    more: Sequence[str] = (),
 ) -> Worker:
     # a group of its own: positions live in the log, and nobody waits for the session of a dead member to end
     group = f"kafka.group_id={stage.name}-{name}-{time.monotonic_ns()}"
-    arguments = ["worker", "--config", str(stage.config), "--set", group]
+    pairs = [word for pair in (group, *more) for word in ("--set", pair)]
+    arguments = ["worker", "--config", str(stage.config), *pairs]
     return Worker(arguments, stage.folder / f"{name}.log", environment, entry or run.entry)
 
 

@@ -30,6 +30,7 @@ MODELS: Final = ("alpha", "iris", "gamma")
 SESSION_S: Final = 6.0
 #: Seconds that readiness may take once the faults have stopped (I8), with the session timeout of dead members.
 RECOVERED_S: Final = 30.0
+LEADERS_WITHIN_S: Final = 15.0
 #: How often the epochs are looked at.
 OBSERVE_S: Final = 0.1
 
@@ -88,11 +89,14 @@ class Stage:
         """Write the settings and create the topics."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(self._settings())
+        self.declare()
+
+    def declare(self) -> None:
+        """Create the topics that are missing, and wait until they can be written."""
         settings = configuration.load(self.config, {}).kafka
         topics.declare(settings)
-        admin = self.admin
-        if not wait_until(lambda: _has_leaders(admin, settings.topic_names), 15):
-            raise Outage("the topics were created, but their partitions have no leaders")
+        if not wait_until(lambda: _has_leaders(self.admin, settings.topic_names), LEADERS_WITHIN_S):
+            raise Outage(f"the topics were created, but had no leaders for {LEADERS_WITHIN_S:g} s")
 
     @property
     def config(self) -> Path:
@@ -136,6 +140,20 @@ class Stage:
         """Return (epoch, seq) of each model that exists."""
         found = self._query("SELECT name, epoch, seq FROM models")
         return {row[0]: (row[1], row[2]) for row in found}
+
+    def jobs(self, condition: str) -> Sequence[Any]:
+        """Return (id, model, status, version) of the retrain jobs that the condition chooses."""
+        return self._query(f"SELECT id, model, status, version FROM jobs WHERE {condition}")  # noqa: S608 - our own
+
+    def is_writable(self) -> bool:
+        """Tell whether the database can be written: a process that sleeps in a transaction keeps all others out."""
+        try:
+            with closing(sqlite3.connect(self.scene.database, timeout=2, isolation_level=None)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return False
+        return True
 
     def is_drained(self) -> bool:
         """Tell whether everything in the topics has been taken in, and all effects are stored."""

@@ -253,6 +253,19 @@ def events_point_at_what_is_there(records: _Records, verdict: Verdict) -> None:
     verdict.blame("I5", wrong)
 
 
+def versions_are_unique(records: _Records, verdict: Verdict) -> None:
+    """I5: numbers are given once, and each batch version comes of one job."""
+    tables = records.evidence.tables
+    numbers = Counter((v["model"], v["number"]) for v in tables["versions"])
+    made = Counter((j["model"], j["version"]) for j in tables["jobs"] if j["version"] is not None)
+    batch = {(v["model"], v["number"]) for v in tables["versions"] if v["kind"] == "batch"}
+    wrong = [f"{model}: there are {n} versions {number}" for (model, number), n in numbers.items() if n > 1]
+    wrong += [f"{model}: version {number} comes of {n} jobs" for (model, number), n in made.items() if n > 1]
+    wrong += [f"{model}: version {number} comes of no job" for model, number in sorted(batch - made.keys())]
+    verdict.numbers["versions"] = len(numbers)
+    verdict.blame("I5", wrong)
+
+
 def _artifact_problems(
     evidence: Evidence, entry: Mapping[str, Any], publication: Mapping[str, Any] | None, name: str
 ) -> Iterator[str]:
@@ -307,6 +320,7 @@ CHECKS: Final[Sequence[Callable[[_Records, Verdict], None]]] = (
     windows_are_whole,
     metrics_are_complete,
     events_point_at_what_is_there,
+    versions_are_unique,
     nobody_writes_who_lost_the_model,
 )
 

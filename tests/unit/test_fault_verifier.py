@@ -110,6 +110,11 @@ def fine(tmp_path: Path) -> Evidence:
                     "bytes_deleted_at": None,
                 }
             ],
+            "versions": [
+                {"model": "m", "number": 1, "kind": "online", "status": "promoted"},
+                {"model": "m", "number": 2, "kind": "batch", "status": "gated"},
+            ],
+            "jobs": [{"id": 1, "model": "m", "status": "succeeded", "version": 2}],
             "partition_positions": [
                 {"topic": "truth", "partition": 1, "next_offset": 1, "dead_lettered": 0, "forwarded": 1}
             ],
@@ -151,6 +156,7 @@ def test_all_is_well(fine: Evidence) -> None:
         "metrics": 1,
         "events": 1,
         "publications": 1,
+        "versions": 2,
         "epochs": 1,
         "observations": 1,
     }
@@ -235,6 +241,12 @@ def test_an_event_that_was_never_published_or_never_sent(fine: Evidence) -> None
     assert "I5: m: the newest event is 0, not publication 1" in verify(replace(fine, events=[])).problems
     fine.tables = {**fine.tables, "publications": []}
     assert "I5: event m 1 is no publication of the database" in verify(fine).problems
+
+
+def test_a_job_that_registered_twice(fine: Evidence) -> None:
+    doubled = {"model": "m", "number": 3, "kind": "batch", "status": "gated"}
+    fine.tables = {**fine.tables, "versions": [*fine.tables["versions"], doubled]}
+    assert verify(fine).problems == ["I5: m: version 3 comes of no job"]
 
 
 def test_a_writer_that_had_lost_the_model(fine: Evidence) -> None:
