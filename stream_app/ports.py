@@ -99,6 +99,9 @@ class WindowLog(Protocol):
     def windows(self, model: str, *, after: int = 0, through: int | None = None) -> Iterator[Window]:
         """Yield the committed windows with after < seq <= through in order; rows verified against their digest."""
 
+    def oldest(self, model: str) -> int:
+        """Return the seq of the oldest window that retention left, 1 when there is none."""
+
     def table(self, model: str, *, after: int = 0, through: int | None = None) -> pa.Table:
         """Return the same rows as one Arrow table in (seq, pos) order, in the columns of the window files."""
 

@@ -22,7 +22,7 @@ from stream_app.core.probes import probe_hash, probe_set
 from stream_app.core.rows import choose, learning_ids
 from stream_app.core.schema import Schema
 from stream_app.core.scores import Scores
-from stream_app.errors import Corrupt
+from stream_app.errors import Corrupt, Misconfigured
 from stream_app.settings import ModelSettings
 from stream_app.values import Drift, Features, Floats, FoldReport, RowKind, Rows, Window
 
@@ -30,6 +30,7 @@ from stream_app.values import Drift, Features, Floats, FoldReport, RowKind, Rows
 REVISION: Final = 1
 #: The version number of the online learner.
 ONLINE: Final = 1
+_REFOLD: Final = "on_change = 'refold' to fold the history anew"
 
 
 def fold_digest(settings: ModelSettings, schema: Schema) -> str:
@@ -59,6 +60,9 @@ class Fold:
         self.model = model
         self.schema = schema
         self.digest = fold_digest(settings, schema)
+        # what a learned state cannot take on later; adapters exchange their states
+        self._learner = settings.online.model_dump(mode="json", exclude={"adapter"})
+        self._watched = settings.drift.model_dump(mode="json")
         self.seq = 0
         #: rows learned so far
         self.learned = 0
@@ -189,16 +193,39 @@ class Fold:
         """Return everything that `restore` needs to go on bit for bit."""
         parts = (self.online.snapshot(), self._lags, self.memory, self._scores, self._drift)
         place = (self.seq, self.learned, self.champion, self.drifts, self.closed_at)
-        return pickle.dumps((REVISION, place, parts), protocol=pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps((REVISION, (self._learner, self._watched), place, parts), protocol=pickle.HIGHEST_PROTOCOL)
 
     def restore(self, state: bytes) -> None:
         """Go to a state of the same fold digest; raises Corrupt for one of another revision.
 
         Only ever given bytes whose digest and HMAC have been verified: unpickling runs what the bytes say.
         """
-        revision, place, parts = pickle.loads(state)
+        revision, _, place, parts = pickle.loads(state)
         if revision != REVISION:
             raise Corrupt(f"{self.model}: the checkpoint is of fold revision {revision}, expected {REVISION}")
         online, self._lags, self.memory, self._scores, self._drift = parts
         self.online.restore(online)
         self.seq, self.learned, self.champion, self.drifts, self.closed_at = place
+
+    def carry_over(self, state: bytes) -> None:
+        """Go on from a verified state of another fold digest: of other libraries, seed or drift settings.
+
+        Detectors whose settings changed start anew. Raises Misconfigured if the learner's own settings changed,
+        since a learner cannot take on others in the middle of its life, or if these libraries cannot read it.
+        """
+        fresh = self._drift
+        try:
+            learner, watched = pickle.loads(state)[1]
+            self.restore(state)
+        except Exception as error:
+            raise Misconfigured(
+                f"models.{self.model}: its state cannot be carried over: {error!r}; {_REFOLD}"
+            ) from error
+        if learner != self._learner:
+            changed = sorted(name for name in self._learner if self._learner[name] != learner.get(name))
+            raise Misconfigured(
+                f"models.{self.model}.online: {', '.join(changed)} changed, and what was learned cannot take that on; "
+                f"set it back, or {_REFOLD}"
+            )
+        if watched != self._watched:
+            self._drift = fresh

@@ -99,6 +99,11 @@ class Aftermath:
         self._checkpoint_at = (fold.seq, fold.learned)
         self._observe("checkpoints_saved", model=fold.model)
 
+    def pin(self, fold: Fold) -> None:
+        """Keep the folded state for ever: with this fold digest no older window leads to it."""
+        self.checkpoint(fold)
+        self._stores.checkpoints.pin(fold.model, fold.seq)
+
     def leave(self, fold: Fold) -> None:
         """Publish and checkpoint what is not yet, so that the next owner starts at once."""
         self.publish_if_due(fold)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from stream_app.core.fold import Fold
@@ -25,7 +26,7 @@ class Audit:
     drifts: int = 0
     #: of the newest stored metrics row
     probe_hash_live: str = ""
-    #: of the fold over the log, from its first window
+    #: of the fold over the log
     probe_hash_replayed: str = ""
     problems: list[str] = field(default_factory=list)
     problem_count: int = 0
@@ -51,31 +52,66 @@ class _Cursor:
     positions: dict[Partition, int] = field(default_factory=dict)
 
 
+class _Replay:
+    """The log folded anew, each stretch of windows of one fold digest from where its own fold began."""
+
+    def __init__(self, stores: Stores, fold: Fold, oldest: int) -> None:
+        self._stores = stores
+        self._fold = fold
+        self._oldest = oldest
+
+    @cached_property
+    def _bases(self) -> Mapping[int, bytes]:
+        newest = self._stores.checkpoints.newest(self._fold.model)
+        return {each.seq: each.state for each in newest if each.fold_digest == self._fold.digest}
+
+    def apply(self, window: Window) -> FoldReport | None:
+        """Return what the window folds to; None where nothing can be compared: another digest, or no base."""
+        before = window.header.seq - 1
+        if window.header.fold_digest != self._fold.digest:
+            return None
+        if self._fold.seq < before:
+            self._go_to(before)
+        return self._fold.apply(window) if self._fold.seq == before else None
+
+    def _go_to(self, seq: int) -> None:
+        """Go to the checkpoint that a change of settings or retention left there, else fold what is before."""
+        if seq in self._bases:
+            self._fold.restore(self._bases[seq])
+        elif self._fold.seq >= self._oldest - 1:
+            for window in self._stores.log.windows(self._fold.model, after=self._fold.seq, through=seq):
+                self._fold.apply(window)
+
+
 def audit(stores: Stores, fold: Fold, progress: Callable[[int], None]) -> Audit:
-    """Fold the whole log anew, from a fresh fold, and compare with what is stored.
+    """Fold the log anew, from a fresh fold, and compare with what is stored.
 
     I1 each window's rows lie between the positions before and after it; I2 no coordinates come twice;
     I3 the replayed probe hash is the stored one; I4 each window has one metrics row, equal to its
-    recomputation. `progress` is called with the seq of each window.
+    recomputation. I3 and the recomputation hold within one fold digest, and after retention from the checkpoint
+    that it pinned. `progress` is called with the seq of each window.
     """
     found = Audit(model=fold.model)
-    stored = {int(row["seq"]): row for row in stores.log.metrics(fold.model)}
-    cursor = _Cursor()
-    for window in _readable(stores, fold.model, found):
+    oldest = stores.log.oldest(fold.model)
+    stored = {int(row["seq"]): row for row in stores.log.metrics(fold.model, after=oldest - 1)}
+    cursor, replay, report = _Cursor(), _Replay(stores, fold, oldest), None
+    for window in _readable(stores, fold.model, oldest - 1, found):
         _check_rows(window, cursor, found)
-        report = fold.apply(window)
-        _check_report(report, stored.pop(report.seq, None), found)
+        report = replay.apply(window)
+        _check_metrics(window.header.seq, report, stored.pop(window.header.seq, None), found)
         _count(window, found)
-        found.drifts += len(report.drifts)
-        progress(report.seq)
+        found.drifts += len(report.drifts) if report else 0
+        progress(window.header.seq)
+    if found.windows and report is None:
+        found.blame("I3: the newest window was folded with other settings or libraries, or its base is lost")
     for seq in stored:
         found.blame(f"I4: metrics of window {seq}, which is not in the log")
     return found
 
 
-def _readable(stores: Stores, model: str, found: Audit) -> Iterator[Window]:
+def _readable(stores: Stores, model: str, after: int, found: Audit) -> Iterator[Window]:
     try:
-        yield from stores.log.windows(model)
+        yield from stores.log.windows(model, after=after)
     except Corrupt as error:
         found.blame(f"log: {error}")
 
@@ -96,17 +132,19 @@ def _check_rows(window: Window, cursor: _Cursor, found: Audit) -> None:
         cursor.positions[partition] = position
 
 
-def _check_report(report: FoldReport, stored: Mapping[str, Any] | None, found: Audit) -> None:
-    found.probe_hash_replayed = report.probe_hash
+def _check_metrics(seq: int, report: FoldReport | None, stored: Mapping[str, Any] | None, found: Audit) -> None:
     if stored is None:
-        found.blame(f"I4: window {report.seq} has no metrics")
+        found.blame(f"I4: window {seq} has no metrics")
         return
     found.probe_hash_live = str(stored["probe_hash"])
+    if report is None:
+        return
+    found.probe_hash_replayed = report.probe_hash
     if stored["probe_hash"] != report.probe_hash:
-        found.blame(f"I3: window {report.seq} was folded to another state than it folds to now")
+        found.blame(f"I3: window {seq} was folded to another state than it folds to now")
     differing = [name for name, value in report.metrics.items() if stored.get(name) != value]
     if differing:
-        found.blame(f"I4: metrics of window {report.seq} differ from their recomputation: {', '.join(differing)}")
+        found.blame(f"I4: metrics of window {seq} differ from their recomputation: {', '.join(differing)}")
 
 
 def _count(window: Window, found: Audit) -> None:

@@ -36,7 +36,8 @@ class Opener:
         `position` is the partition's own: a model that is new starts there, since what lies before was dealt with
         when nobody knew the model.
         1. fence: from here on the owner before can write nothing
-        2. recover the state from the log; 3. store the effects of the newest window if a crash left them out
+        2. recover the state from the log; 3. store the effects of the newest window if a crash left them out, and
+        keep the state for ever if later folds must start from it
         4. first time: register the online learner and ask for its promotion
         """
         settings = self.models[model]
@@ -80,6 +81,8 @@ class Opener:
         if tenure.effects_seq < tenure.seq and recovered.newest is not None:
             window, report = recovered.newest
             aftermath.effects(window, report, recovered.fold)
+        if recovered.is_base:
+            aftermath.pin(recovered.fold)
 
     def _introduce(self, fold: Fold) -> None:
         registry, control = self.hands.stores.registry, self.hands.stores.control
