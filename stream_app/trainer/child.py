@@ -1,0 +1,135 @@
+"""The process of one retrain: `python -m stream_app.trainer.child PARENT_PID REPORT_FD`, started by the runner.
+
+What to do comes pickled on standard input, from the trainer that started it. Reports leave as JSON lines on the
+file descriptor given: `{"say": words}` while it works, then one `{"result": …}` or `{"failure": …}`. Whatever
+libraries print goes to the job's log file.
+"""
+
+import ctypes
+import os
+import pickle
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+from typing import Any, Final
+
+import orjson
+
+from stream_app.errors import Misconfigured
+
+_PR_SET_PDEATHSIG: Final = 1
+#: Learning and serving come first: a retrain takes what they leave.
+_NICENESS: Final = 10
+
+
+class Reports:
+    """The way back to the trainer."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - it is ours alone: its end tells that we ended
+        self._descriptor = descriptor
+
+    def say(self, words: str) -> None:
+        """Tell what is being done, also to the log file."""
+        print(words, flush=True)  # noqa: T201 - standard output is the job's log
+        self._send({"say": words})
+
+    def result(self, result: Mapping[str, Any]) -> None:
+        """Tell the verdict."""
+        self._send({"result": result})
+
+    def failure(self, error: BaseException) -> None:
+        """Tell what went wrong; the traceback stays in the log file."""
+        traceback.print_exception(error)
+        name = type(error).__name__
+        # numpy and Arrow raise kinds of their own
+        kind = "memory" if isinstance(error, MemoryError) else name
+        self._send({"failure": {"kind": kind, "reason": str(error) or name}})
+
+    def _send(self, report: Mapping[str, Any]) -> None:
+        line = memoryview(orjson.dumps(report, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
+        while line:
+            line = line[os.write(self._descriptor, line) :]
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies; a parent that is dead already ends it now."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def limit_memory(megabytes: int) -> None:
+    """Let allocations fail beyond so much memory, for this process and each that it starts.
+
+    The kernel limits address space only. Libraries reserve gigabytes of it that they never touch (2 GB after
+    the imports here), so what is reserved but not resident by now is added to the limit.
+    """
+    pages = [int(number) for number in _read("/proc/self/statm").split()[:2]]
+    reserved = (pages[0] - pages[1]) * resource.getpagesize()
+    limit = megabytes * 1_000_000 + reserved
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:  # noqa: PTH123 - a file of the kernel
+        return file.read()
+
+
+def scheduler_of(backend: str) -> AbstractContextManager[Any]:
+    """Return what joblib's backend needs around the fit: for dask a client.
+
+    The client takes its address from DASK_SCHEDULER_ADDRESS, else it starts a cluster on this machine. Raises
+    Misconfigured when dask is not installed.
+    """
+    if backend != "dask":
+        return nullcontext()
+    try:
+        client: AbstractContextManager[Any] = import_module("distributed").Client()
+    except ImportError as error:
+        raise Misconfigured("retrain.backend: 'dask' expects the package with its extra: stream-app[dask]") from error
+    return client
+
+
+def work(reports: Reports) -> None:
+    """Carry the order on standard input out, and report."""
+    # both import most of what there is: here, so that the trainer hears of an import that fails
+    opening, order = pickle.load(sys.stdin.buffer)
+    from stream_app.trainer.retraining import Retraining  # noqa: PLC0415 - see above
+
+    settings = order.trainee.settings.retrain
+    if settings.memory_mb is not None:
+        limit_memory(settings.memory_mb)
+    with scheduler_of(settings.backend):
+        result = Retraining(order, opening(), reports.say).run()
+    reports.result(
+        {
+            "status": result.status.value,
+            "reason": result.reason,
+            "version": result.version,
+            "verdict": dict(result.verdict),
+        }
+    )
+
+
+def main() -> int:
+    """Run; anything that goes wrong is reported, and ends with exit code 1."""
+    parent, descriptor = (int(argument) for argument in sys.argv[1:3])
+    die_with(parent)
+    os.nice(_NICENESS)
+    reports = Reports(descriptor)
+    try:
+        work(reports)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the trainer must hear of it
+        reports.failure(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

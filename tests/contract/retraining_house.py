@@ -1,0 +1,181 @@
+"""Retrains without Kafka: a worker's log on disk, real processes, and openings that go wrong on purpose."""
+
+import asyncio
+import functools
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stream_app.bootstrap import Rooms
+from stream_app.ports import Recorder
+from stream_app.settings import Settings
+from stream_app.trainer.order import Opening, Order, Tools, Trainee
+from stream_app.trainer.runner import Ending, Runner
+from stream_app.trainer.service import TrainerService
+from stream_app.values import Job
+from stream_app.worker.opening import schema_of
+from stream_app.worker.replaying import online_outputs
+from tests.contract.working import PLACE, bench, records, run_of, settings_of
+
+#: A candidate that learns the rule of `crossed` at once, and one that learns nothing.
+TREE = {"name": "tree.DecisionTreeClassifier", "params": {"max_depth": 3}}
+DUMMY = {"name": "dummy.DummyClassifier"}
+
+
+def small_settings(root: Path, **retrain: Any) -> Settings:  # noqa: ANN401 - any key of the section
+    """Return settings whose retrains are over in seconds."""
+    section = {"candidates": [TREE], "min_rows": 100, "every_records": 400, "timeout_s": 60, **retrain}
+    return settings_of(root, retrain=section)
+
+
+def open_tools(settings: Settings) -> Tools:
+    """Open what a retrain works with; called in its process."""
+    rooms = Rooms(settings)
+
+    def outputs(model: str, *, after: int, through: int) -> Any:  # noqa: ANN401 - three arrays
+        return online_outputs(rooms.stores, rooms.fold(model), after=after, through=through)
+
+    return Tools(
+        stores=rooms.stores,
+        online_outputs=outputs,
+        artifact_place=rooms.artifact_place,
+        public_key=rooms.signer.public_pem(),
+        clock=rooms.clock,
+    )
+
+
+def open_and_die(settings: Settings, number: int) -> Tools:
+    """Die by a signal, as an interpreter with a bug would."""
+    os.kill(os.getpid(), number)
+    return open_tools(settings)
+
+
+def open_and_die_once(settings: Settings, marker: Path) -> Tools:
+    """Die the first time."""
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return open_tools(settings)
+
+
+def open_and_leave(settings: Settings) -> Tools:
+    """Leave without a word."""
+    os._exit(3)
+    return open_tools(settings)
+
+
+def open_and_raise(settings: Settings) -> Tools:
+    """Fail."""
+    raise RuntimeError(f"no tools below {settings.storage.root.name}")
+
+
+def open_and_hang(settings: Settings, marker: Path) -> Tools:
+    """Hang for good, deaf to SIGTERM, with a grandchild that is deaf as well; the marker gets both numbers."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    grandchild = os.fork()
+    if grandchild:
+        marker.with_suffix(".tmp").write_text(f"{os.getpid()} {grandchild}")
+        marker.with_suffix(".tmp").rename(marker)
+    while True:
+        time.sleep(1)
+    return open_tools(settings)
+
+
+def open_and_devour(settings: Settings) -> Tools:
+    """Take memory until there is none."""
+    hoard = []
+    while True:
+        hoard.append(bytearray(64_000_000))
+    return open_tools(settings)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process runs; one that nobody has collected yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+@dataclass
+class House:
+    """A model `m` with a log, and what retrains it."""
+
+    settings: Settings
+    rooms: Rooms = field(init=False)
+    heard: Recorder = field(default_factory=Recorder)
+
+    def __post_init__(self) -> None:
+        self.rooms = Rooms(self.settings)
+
+    @property
+    def trainee(self) -> Trainee:
+        """Return the model."""
+        settings = self.rooms.model("m")
+        return Trainee(settings=settings, schema=schema_of(settings))
+
+    def runner(self, opening: Callable[..., Tools] = open_tools, *arguments: object, grace_s: float = 0.5) -> Runner:
+        """Return a runner whose processes open their tools that way."""
+        bound: Opening = functools.partial(opening, self.settings, *arguments)
+        return Runner(bound, logs=self.settings.storage.root / "logs" / "jobs", grace_s=grace_s)
+
+    def service(self, runner: Runner | None = None, *, holder: str = "trainer") -> TrainerService:
+        """Return a trainer."""
+        return TrainerService(
+            self.rooms.stores,
+            {"m": self.trainee},
+            runner or self.runner(),
+            holder=holder,
+            clock=self.rooms.clock,
+            observe=self.heard,
+        )
+
+    def claimed(self) -> Job:
+        """Return a job that is running under the holder `trainer`."""
+        self.rooms.stores.jobs.request("m", "manual", now=self.rooms.clock())
+        job = self.rooms.stores.jobs.claim(holder="trainer", now=self.rooms.clock(), lease_s=600)
+        assert job is not None
+        return job
+
+    def run(self, runner: Runner, job: Job | None = None) -> Ending:
+        """Run a job to its end."""
+        seq = self.rooms.stores.registry.models()[0]["seq"]
+        order = Order(job=job or self.claimed(), trainee=self.trainee, through_seq=seq, holder="trainer")
+        return runner.run(order, lambda: True)
+
+    def job(self) -> Job:
+        """Return the newest job."""
+        return self.rooms.stores.jobs.history("m")[0]
+
+    def champion(self) -> int:
+        """Return the version that serves."""
+        return self.rooms.stores.registry.champion("m")[0]
+
+    def work(self, service: TrainerService) -> Job:
+        """Have the service work one job off, and return it."""
+        assert service.work_once(threading.Event())
+        return self.job()
+
+
+def crossed(n: int, *, start: int = 0) -> list[dict[str, Any]]:
+    """Return n records whose label no line can tell: trees learn it, a linear model does not."""
+    return [record | {"y": int((record["a"] > 5) != (record["b"] > 3))} for record in records(n, start=start)]
+
+
+async def learn(settings: Settings, n: int, *, start: int = 0) -> None:
+    """Let a worker learn n records, answer what is asked for, and leave."""
+    with bench(settings) as worker:
+        await worker.handler.assigned([PLACE])
+        await worker.take(run_of(crossed(n, start=start), offset=start))
+        await worker.until_settled(start + n - 1)
+        async with asyncio.timeout(20):
+            while worker.rooms.stores.control.waiting("m"):
+                await worker.handler.tick()
+                await asyncio.sleep(0.02)
+        await worker.handler.drain()
