@@ -90,8 +90,6 @@ def _plain(table: pa.Table) -> pa.Table:
 def _plain_type(type_: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(type_):
         return type_.value_type
-    if pa.types.is_fixed_size_list(type_):
-        return pa.list_(type_.value_type)
     if pa.types.is_timestamp(type_):
         return pa.timestamp("us", type_.tz)
     return type_

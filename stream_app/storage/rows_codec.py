@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -177,7 +178,9 @@ def _floats(values: Floats | None, count: int) -> pa.Array:
 def _outputs(values: Floats) -> pa.Array:
     if values.ndim == 1:
         return pa.array(values, pa.float64(), from_pandas=True)
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), pa.float64()), values.shape[1])
+    # No list of fixed size: Parquet files of those cannot be read back where a merge put nulls beside them.
+    ends = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(values.ravel(), pa.float64()))
 
 
 def _feature_columns(features: Features, names: FeatureNames) -> dict[str, pa.Array]:
@@ -196,9 +199,9 @@ def _numbers(column: pa.ChunkedArray) -> NDArray[Any]:
 
 
 def _output(column: pa.ChunkedArray) -> Floats:
-    if not pa.types.is_fixed_size_list(column.type):
+    if not pa.types.is_list(column.type):
         return _numbers(column)
-    return np.array(column.combine_chunks().flatten().to_numpy()).reshape(-1, column.type.list_size)
+    return _numbers(pc.list_flatten(column)).reshape(len(column), -1)
 
 
 def _features(table: pa.Table, names: FeatureNames) -> Features:
