@@ -45,7 +45,7 @@ def test_a_folder_of_parquet_files(filled: House, tmp_path: Path) -> None:
     assert export(filled.log, "m", target, "parquet") == MANY + 10
     assert_same(pd.read_parquet(target), filled)
     with duckdb.connect() as connection:
-        table = connection.execute("FROM read_parquet(?)", [f"{target}/*.parquet"]).to_arrow_table()
+        table = connection.read_parquet(f"{target}/*.parquet").to_arrow_table()
     assert_same(table.to_pandas(), filled)
     assert [path.name for path in target.parent.iterdir()] == ["plain"]
 
