@@ -187,10 +187,10 @@ _UPDATED: Final = ModelUpdated(
 
 _EVENTS: Final[Mapping[str, Document]] = {
     messages.DRIFT_DETECTED: {"pos": 311, "feature": "error", "detector": "ADWIN", "before": 0.12, "after": 0.31},
-    messages.RETRAIN_STARTED: {"job": 7, "trigger": "volume"},
-    messages.RETRAIN_FINISHED: {"job": 7, "version": 3},
-    messages.RETRAIN_REJECTED: {"job": 7, "reason": "accuracy 0.871 is not above the champion's 0.874"},
-    messages.RETRAIN_FAILED: {"job": 7, "reason": "ended after 3600 s"},
+    messages.RETRAIN_STARTED: {"job": 7, "trigger": "volume", "attempt": 1},
+    messages.RETRAIN_FINISHED: {"job": 7, "trigger": "volume", "version": 3, "reason": "accuracy 0.874 beats 0.861"},
+    messages.RETRAIN_REJECTED: {"job": 8, "trigger": "age", "version": 4, "reason": "accuracy 0.858 is below 0.874"},
+    messages.RETRAIN_FAILED: {"job": 9, "trigger": "volume", "version": None, "reason": "ended after 3600 s"},
     messages.MODEL_PROMOTED: {"version": 3, "parent": 1},
     messages.MODEL_ROLLED_BACK: {"version": 2},
     messages.MODEL_LOADED: {
