@@ -14,7 +14,12 @@ from typing import Any, Final, cast
 
 import faust
 import tenacity
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 from confluent_kafka.admin import AdminClient
 from faust.app.base import BootStrategy
 from faust.auth import Credentials
@@ -34,6 +39,8 @@ EXIT_CODES: Final[Mapping[type[BaseException], int]] = {
     Outage: 75,
     KafkaConnectionError: 75,
     Misconfigured: 78,
+    TopicAuthorizationFailedError: 78,
+    GroupAuthorizationFailedError: 78,
 }
 #: Seconds after which the process leaves without a goodbye to Kafka; nothing but lag displays depends on one.
 LEAVE_WITHIN_S: Final = 9.0
@@ -93,8 +100,9 @@ class StreamApp(faust.App):
         #: the first error that ended it
         self.failure: BaseException | None = None
         self.leaving = asyncio.Event()
-        #: whether nothing is open any more
+        #: whether nothing is open any more: nothing that happens from then on matters
         self.drained = False
+        self.deadline = threading.Timer(LEAVE_WITHIN_S, _leave_anyway, [self])
         self._check = check
         self.on_partitions_revoked.connect(self._give_up)
         self.on_rebalance_complete.connect(self._take_over)
@@ -106,7 +114,7 @@ class StreamApp(faust.App):
 
     def fail(self, error: BaseException) -> None:
         """Stop taking runs and leave with the exit code of the error's class; what follows are its echoes."""
-        if self.failure is None and not self.leaving.is_set():
+        if self.failure is None and not self.drained:
             self.failure = error
             # the message says it all for errors of ours that have a code; others need their traceback
             _log.error("the worker stops: %s", error, exc_info=error if exit_code(error) == 1 else None)
@@ -195,7 +203,10 @@ def run_worker(app: StreamApp, *alongside: Callable[[], Awaitable[None]]) -> int
     _tune_interpreter()
     for family in ("faust", "mode", "aiokafka"):
         quieten(family)
-    return asyncio.run(_live(app, alongside))
+    try:
+        return asyncio.run(_live(app, alongside))
+    finally:
+        app.deadline.cancel()
 
 
 def exit_code(error: BaseException | None) -> int:
@@ -211,10 +222,7 @@ async def _live(app: StreamApp, alongside: Sequence[Callable[[], Awaitable[None]
         asyncio.get_running_loop().add_signal_handler(number, app.leave)
     tasks = [asyncio.create_task(_guarded(app, part)) for part in (app.serve, app.watch, *alongside)]
     await app.leaving.wait()
-    # a daemon, so that it does not itself keep the process
-    deadline = threading.Timer(LEAVE_WITHIN_S, _leave_anyway, [app])
-    deadline.daemon = True
-    deadline.start()
+    app.deadline.start()
     if app.failure is None and app.started:
         await _guarded(app, app.handler.drain)
     app.drained = True

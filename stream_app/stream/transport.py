@@ -146,8 +146,11 @@ class CoalescingThread(driver.AIOKafkaConsumerThread):
         """
         if offset != self.fetched.get(tp, offset):
             return offset
-        position = self._ensure_consumer()._subscription.subscription.assignment.state_value(tp).position
-        return int(max(offset, position))
+        assignment = self._ensure_consumer()._subscription.subscription.assignment
+        state = assignment.state_value(tp) if assignment is not None else None
+        if state is None or not state.has_valid_position:  # a rebalance came between
+            return offset
+        return int(max(offset, state.position))
 
 
 class CoalescingConsumer(driver.Consumer):

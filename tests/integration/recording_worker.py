@@ -76,6 +76,8 @@ class RecordingHandler:
     async def drain(self) -> None:
         if self._mishap == "never drained":
             await asyncio.Event().wait()
+        if self._mishap == "fenced at the end":
+            raise ERRORS["fenced"]
         await self.flush()
 
     async def tick(self) -> None:

@@ -204,6 +204,14 @@ def test_a_worker_leaves_even_if_it_cannot_flush(recording: Any, wait_until: Cal
     assert "what was open could not be flushed" in recording.output()
 
 
+@pytest.mark.usefixtures("admin")
+def test_a_worker_that_is_fenced_while_it_leaves_says_so(recording: Any, wait_until: Callable[..., None]) -> None:
+    _produce(recording, ["x"])
+    worker = recording.start(mishap="fenced at the end")
+    wait_until(lambda: recording.count() == 1)
+    assert recording.stop(worker) == 70
+
+
 def test_leaving_in_the_middle_loses_nothing(
     recording: Any, admin: AdminClient, wait_until: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
