@@ -1,8 +1,9 @@
 """`stream-app demo`: the main job on real data, before your eyes."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.live import Live
 
 from stream_app.cli.options import AsJson
 from stream_app.cli.output import note, print_fields, print_json
-from stream_app.demo.running import Options, run
+from stream_app.demo.running import Audience, Options, run
 from stream_app.demo.view import Picture, progress_bar, render
 
 app = typer.Typer()
@@ -22,7 +23,8 @@ def demo(
     fast: Annotated[
         bool, typer.Option("--fast", help="As fast as it goes, instead of 1,500 records a second.")
     ] = False,
-    keep: Annotated[Path | None, typer.Option("--keep", help="Keep settings, state and logs in this folder.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running afterwards, until Ctrl-C.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Keep settings, state and logs here; default: nowhere.")] = None,
     report: Annotated[Path, typer.Option(help="HTML report to write.")] = Path("demo-report.html"),
     as_json: AsJson = False,
 ) -> None:
@@ -41,5 +43,9 @@ def demo(
                 live = stack.enter_context(Live(console=console, refresh_per_second=5))
             live.update(render(picture, bar))
 
-        result = run(Options(paced=not fast, report=report, folder=keep), show, note)
-    print_json(result) if as_json else print_fields(result)
+        def tell(result: Mapping[str, Any]) -> None:
+            if live is not None:
+                live.stop()
+            print_json(result) if as_json else print_fields(result)
+
+        run(Options(paced=not fast, report=report, folder=folder, keep=keep), Audience(show=show, say=note, tell=tell))

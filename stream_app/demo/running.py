@@ -4,8 +4,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -37,12 +37,27 @@ class Options:
     report: Path
     #: None: a temporary folder, removed at the end
     folder: Path | None
+    #: leave the processes running at the end
+    keep: bool
 
 
-def run(options: Options, show: Callable[[Picture], None], say: Callable[[str], None]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """Who watches."""
+
+    #: draws the live picture
+    show: Callable[[Picture], None]
+    #: says a sentence
+    say: Callable[[str], None]
+    #: gets the summary
+    tell: Callable[[Mapping[str, Any]], None]
+
+
+def run(options: Options, audience: Audience) -> None:
     """Run the demo from an empty folder to its summary.
 
     1. broker, settings, processes; 2. the stream; 3. stop the processes; 4. prove the log; 5. report
+    With `keep` the processes are started once more at the end, to be looked at until Ctrl-C.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(_folder(options.folder))
@@ -50,18 +65,26 @@ def run(options: Options, show: Callable[[Picture], None], say: Callable[[str], 
         broker = stack.enter_context(EmbeddedBroker())  # 1
         config = folder / "stream_app.toml"
         config.write_text(settings_text(folder / "state", data), encoding="utf-8")
-        address = {"kafka.bootstrap_servers": broker.bootstrap_servers}
-        rooms = Rooms(configuration.load(config, address))
+        rooms = Rooms(configuration.load(config, {"kafka.bootstrap_servers": broker.bootstrap_servers}))
         children = _children(config, broker.bootstrap_servers, folder / "processes.log")
-        say(f"settings, state and logs are in {folder}")
-        with _running(Supervisor(children)):
+        audience.say(f"settings, state and logs are in {folder}")
+        with _running(children):
             session = stack.enter_context(_session(rooms, children[0], data, paced=options.paced))
-            session.run(show)  # 2
-        # 3: leaving the block has stopped the processes in order
+            session.run(audience.show)  # 2
+        # leaving the block has stopped the processes in order: 3
         proof = audit(rooms.stores, rooms.fold(MODEL), lambda _: None)  # 4
         result = summary(session, proof)
         report.write(options.report, session.picture, result)  # 5
-        return {**result, "report": str(options.report)}
+        audience.tell({**result, "report": str(options.report)})
+        if options.keep:
+            audience.say(f"running on: try `stream-app status --config {config}`; Ctrl-C ends it")
+            with _running(children):
+                _until_interrupted()
+
+
+def _until_interrupted() -> None:
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
 
 
 @contextmanager
@@ -83,9 +106,9 @@ def _children(config: Path, bootstrap_servers: str, log: Path) -> list[Child]:
 
 
 @contextmanager
-def _running(supervisor: Supervisor) -> Iterator[None]:
+def _running(children: list[Child]) -> Iterator[None]:
     """Keep the processes running in the background, and stop them in order at the end."""
-    stop = threading.Event()
+    supervisor, stop = Supervisor(children), threading.Event()
     keeper = threading.Thread(target=supervisor.run, args=(stop.wait,), name="demo-supervisor", daemon=True)
     supervisor.start()
     keeper.start()
