@@ -2,7 +2,6 @@
 
 import random
 import signal
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,23 +25,22 @@ class Killer:
     #: by name of the signal
     attacks: Counter[str] = field(default_factory=Counter)
     _chance: random.Random = field(init=False)
-    _next: float = field(init=False)
+    _next: float | None = None
     _asleep: dict[int, tuple[Worker, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Wait a moment before the first attack."""
+        """Take the seed."""
         self._chance = random.Random(self.seed)  # noqa: S311 - a repeatable run, no secret
-        self._next = time.monotonic() + self._chance.uniform(*PAUSE_S)
 
-    def look(self) -> None:
-        """Wake who has slept enough, then attack if it is time."""
-        now = time.monotonic()
+    def look(self, now: float) -> None:
+        """Wake who has slept enough, then attack if it is time; `now` in seconds that never run backwards."""
         for pid, (worker, until) in list(self._asleep.items()):
             if now >= until:
                 del self._asleep[pid]
                 worker.send(signal.SIGCONT)
-        if now >= self._next:
-            self._attack(now)
+        if self._next is None or now >= self._next:
+            if self._next is not None:
+                self._attack(now)
             self._next = now + self._chance.uniform(*PAUSE_S)
 
     def _attack(self, now: float) -> None:

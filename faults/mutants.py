@@ -3,6 +3,7 @@
 A suite that passes these would pass anything. With POINT:N the mutant also falls asleep there, see `faults.sleeper`.
 """
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,8 +21,7 @@ def position_before_commit() -> None:
     honest = ModelOwner.take
 
     async def take(self: Any, batch: Any, ticket: Any, bury: Any) -> int:  # noqa: ANN401 - as the honest one
-        engine = self._hands.stores.log._engine  # noqa: SLF001 - a mutant has no manners
-        with writing(engine) as connection:
+        with writing(self._hands.stores.log.engine) as connection:
             ownership.move_positions(connection, self.model, {batch.partition: int(batch.offsets[-1]) + 1})
         return await honest(self, batch, ticket, bury)
 
@@ -32,21 +32,28 @@ def no_epoch_check() -> None:
     """Append wherever the log ends now, as a writer does that opens the table afresh for each write."""
     from sqlalchemy import select, update  # noqa: PLC0415 - after the crash points were replaced
 
+    from stream_app.errors import Fenced  # noqa: PLC0415 - the same
     from stream_app.storage import ownership  # noqa: PLC0415 - the same
+    from stream_app.storage.partition_log import SqlPartitionLog  # noqa: PLC0415 - the same
     from stream_app.storage.tables import models  # noqa: PLC0415 - the same
     from stream_app.storage.window_log import SqlWindowLog  # noqa: PLC0415 - the same
 
-    honest = SqlWindowLog.commit
+    honest, honest_advance = SqlWindowLog.commit, SqlPartitionLog.advance
 
     def move_on(connection: Any, model: str, _: int, values: Any, *also: Any) -> Any:  # noqa: ANN401 - as the honest one
         query = update(models).where(models.c.name == model, *also).values(values)
         return connection.execute(query.returning(models)).mappings().first()
 
     def commit(self: Any, window: Any) -> None:  # noqa: ANN401 - as the honest one
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             end = connection.execute(select(models.c.seq).where(models.c.name == window.header.model)).scalar()
         honest(self, replace(window, header=replace(window.header, seq=end + 1)))
 
+    def advance(self: Any, partition: Any, **given: Any) -> None:  # noqa: ANN401 - as the honest one
+        with contextlib.suppress(Fenced):
+            honest_advance(self, partition, **given)
+
+    SqlPartitionLog.advance = advance  # type: ignore[method-assign] # that is the mutation
     ownership.move_on = move_on  # type: ignore[assignment] # that is the mutation
     SqlWindowLog.commit = commit  # type: ignore[method-assign] # that is the mutation
 

@@ -105,7 +105,7 @@ def crash_points(run: Run, points: Mapping[str, int] = PASSES) -> Outcome:
     sender.flush()
     outcome.numbers["crash_points"] = hits
     outcome.problems += [f"crash point {point} was never reached" for point, hit in hits.items() if not hit]
-    _recover_and_verify(stage, Fleet(1, stage.config, stage.folder, run.entry), outcome)
+    _recover_and_verify(stage, Fleet(1, stage.config, stage.folder), outcome)
     return outcome
 
 
@@ -117,7 +117,7 @@ def kill_loop(run: Run) -> Outcome:
     killer = Killer(fleet, run.seed, SESSION_S + 2)
 
     def meanwhile() -> None:
-        killer.look()
+        killer.look(time.monotonic())
         fleet.look()
 
     with stage.observing(), Audience(stage.config) as audience:
@@ -146,7 +146,7 @@ def zombies(run: Run, points: Sequence[str] = SLEEP_AT) -> Outcome:
         for point in points:
             codes[point] = _sleep_and_wake(run, stage, point, feed)
         sender.flush()
-        _recover_and_verify(stage, Fleet(1, stage.config, stage.folder, run.entry), outcome)
+        _recover_and_verify(stage, Fleet(1, stage.config, stage.folder), outcome)
     outcome.numbers["exits"] = codes
     outcome.problems += [
         f"the worker that slept at {point} ended with {code}, expected {FENCED}"
@@ -194,7 +194,7 @@ def no_dead_letter_topic(run: Run) -> Outcome:
     if code != TEMPORARY:
         outcome.problems.append(f"without its dead-letter topic the worker ended with {code}, expected {TEMPORARY}")
     stage.declare()
-    _recover_and_verify(stage, Fleet(1, stage.config, stage.folder, run.entry), outcome)
+    _recover_and_verify(stage, Fleet(1, stage.config, stage.folder), outcome)
     return outcome
 
 
@@ -203,7 +203,7 @@ def gate_pass(run: Run) -> Outcome:
     outcome = Outcome(name="gate pass", faults="13")
     stage = run.stage("gate-pass", retrain="every_records = 300\nmin_rows = 200\nmin_gain = -1.0")
     workload, sender = stage.workload(), stage.sender()
-    fleet = Fleet(1, stage.config, stage.folder, run.entry)
+    fleet = Fleet(1, stage.config, stage.folder)
     fleet.start()
     sender.send([workload.good() for _ in range(1_500)])
     sender.flush()
