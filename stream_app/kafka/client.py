@@ -96,9 +96,9 @@ def consumer(settings: KafkaSettings, **own: object) -> confluent_kafka.Consumer
     return _connect(confluent_kafka.Consumer, {**_common(settings), **careful, **_dotted(own)})
 
 
-def admin(settings: KafkaSettings) -> AdminClient:
-    """Return an admin client."""
-    return _connect(AdminClient, _common(settings))
+def admin(settings: KafkaSettings, **own: object) -> AdminClient:
+    """Return an admin client; raises Misconfigured for options that librdkafka refuses."""
+    return _connect(AdminClient, {**_common(settings), **_dotted(own)})
 
 
 def aiokafka_options(settings: KafkaSettings) -> AiokafkaOptions:

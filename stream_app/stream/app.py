@@ -12,15 +12,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
+import aiokafka.errors
 import faust
 import tenacity
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     KafkaConnectionError,
-    KafkaError,
     TopicAuthorizationFailedError,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError
 from faust.app.base import BootStrategy
 from faust.auth import Credentials
 from mode.supervisors import CrashingSupervisor
@@ -155,7 +155,7 @@ class StreamApp(faust.App):
         positions = self.runs.positions()
         try:
             ends = await asyncio.wait_for(self.runs.highwaters(*positions), self.conf.broker_request_timeout)
-        except (KafkaError, TimeoutError):
+        except (aiokafka.errors.KafkaError, TimeoutError):
             return  # a broker that is away is an outage, which ends; a partition that is stuck does not
         self.watchdog.look(positions, ends, time.monotonic())
         if stuck := self.watchdog.stuck():
@@ -184,7 +184,7 @@ def build_app(settings: KafkaSettings, *, subscriptions: Sequence[str], handler:
         handler=handler,
         seat=seat,
         watchdog=Watchdog(settings.stuck_after_s),
-        check=functools.partial(_must_exist, settings, ask, admin, subscriptions),
+        check=functools.partial(_check_topics, settings, subscriptions),
         **_timing(settings),
         **_connection(settings),
         **_HABITS,
@@ -274,14 +274,27 @@ def _patiently(within_s: float) -> tenacity.Retrying:
     )
 
 
-def _must_exist(settings: KafkaSettings, ask: Callable[..., Any], admin: AdminClient, named: Sequence[str]) -> None:
+def _check_topics(settings: KafkaSettings, named: Sequence[str]) -> None:
+    """Raise Misconfigured if one does not exist or nobody lets us in, Outage if Kafka is away for too long."""
+    complaints: list[KafkaError] = []
+    admin = client.admin(settings, error_cb=complaints.append)
+    ask = _patiently(settings.request_timeout_s)
     for topic in named:
         try:
             ask(topics.partition_count, admin, topic)
         except NotFound as error:
             raise Misconfigured(f"topic {topic} does not exist: create it with `stream-app topics create`") from error
         except Outage as error:
-            raise Outage(f"Kafka at {settings.bootstrap_servers} is not to be reached: {error}") from error
+            admin.poll(0)  # hands over what its threads ran into; the error itself only says that time is up
+            raise _not_reached(settings, complaints, error) from error
+
+
+def _not_reached(settings: KafkaSettings, complaints: Sequence[KafkaError], outage: Outage) -> Outage | Misconfigured:
+    for complaint in complaints:
+        if complaint.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001 - public, by its documentation
+            return Misconfigured(f"Kafka at {settings.bootstrap_servers} does not let us in: {complaint.str()}")
+    reason = complaints[-1].str() if complaints else str(outage)
+    return Outage(f"Kafka at {settings.bootstrap_servers} is not to be reached: {reason}")
 
 
 def _timing(settings: KafkaSettings) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Recording:
     logs: Path
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, **options: str | float) -> subprocess.Popen[bytes]:
+    def start(self, **options: str | float | dict[str, str]) -> subprocess.Popen[bytes]:
         """Start a worker; its output goes to `output()`."""
         named = {"bootstrap": self.bootstrap, "group": self.group, "topic": self.topic, "file": str(self.file)}
         with (self.logs / f"worker-{len(self.workers)}.log").open("wb") as log:

@@ -137,6 +137,7 @@ def main() -> int:
         session_timeout_s=6,
         request_timeout_s=10,
         stuck_after_s=plan.get("stuck_after_s", 60),
+        extra=plan.get("extra", {}),
     )
     counting = "enough" in plan
     handler = (

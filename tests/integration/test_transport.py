@@ -125,6 +125,7 @@ def test_a_missing_topic_is_a_matter_of_settings(recording: Any) -> None:
 def test_a_broker_that_is_away_is_an_outage(recording: Any) -> None:
     assert recording.start(bootstrap="127.0.0.1:1").wait(60) == 75
     assert "Kafka at 127.0.0.1:1 is not to be reached" in recording.output()
+    assert "Connection refused" in recording.output()
 
 
 @pytest.mark.usefixtures("admin")
