@@ -209,10 +209,10 @@ async def test_continue_keeps_its_base_for_ever_and_folds_from_there_when_all_ot
         assert folded == list(range(8, 32))
 
 
-async def test_a_lost_base_is_noticed_and_only_a_refold_goes_on(tmp_path: Path, upgrade: Callable[[], None]) -> None:
-    old = {"delta": 0.9}
-    await learn(steady(tmp_path, drift=old, online={"name": "forest.ARFClassifier"}, seed=3), records(120))
-    changed = steady(tmp_path, drift=old, online={"name": "forest.ARFClassifier"}, seed=4, on_change="continue")
+async def test_a_lost_base_is_noticed_and_only_a_refold_goes_on(tmp_path: Path) -> None:
+    forest = {"name": "forest.ARFClassifier", "params": {"n_models": 3}}
+    await learn(steady(tmp_path, online=forest, seed=3), records(120))
+    changed = steady(tmp_path, online=forest, seed=4, on_change="continue")
     await learn(changed, records(120, start=120), offset=120)
     shutil.rmtree(tmp_path / "checkpoints")
     with bench(changed) as made, pytest.raises(Corrupt, match=r"folds to another state.*refold"):
