@@ -162,8 +162,8 @@ _QUERIES: Final = {
     "positions": "SELECT model, topic, partition, next_offset FROM positions",
     "partition_positions": "SELECT topic, partition, next_offset, dead_lettered, forwarded FROM partition_positions",
     "publications": "SELECT model, promotion_seq, version, artifact, bytes_deleted_at FROM publications",
-    "versions": "SELECT model, number, kind, status FROM versions",
-    "jobs": "SELECT id, model, status, version FROM jobs",
+    "versions": "SELECT model, number, kind, status, metrics FROM versions",
+    "jobs": "SELECT id, model, status, attempts, version FROM jobs",
     "window_files": "SELECT path, sha256, replaced_at FROM window_files",
     "outbox": "SELECT event_id, sent_at FROM outbox",
 }

@@ -1,14 +1,18 @@
 """Worker processes: started, killed in every way, started again, and their exits written down."""
 
 import atexit
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +42,8 @@ class Worker:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     entry: Sequence[str] = HONEST
+    #: port of its health answers
+    port: int = 0
     process: subprocess.Popen[bytes] | None = None
     stopped: bool = False
 
@@ -78,6 +84,14 @@ class Worker:
         except subprocess.TimeoutExpired:
             return None
 
+    def is_ready(self) -> bool:
+        """Ask it."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
+                return bool(answer.status == HTTPStatus.OK)
+        except OSError:  # not there yet, or 503
+            return False
+
     def is_asleep(self) -> bool:
         """Tell whether the kernel has stopped the process."""
         if self.process is None or self.process.poll() is not None:
@@ -107,8 +121,15 @@ class Fleet:
     """Workers of one group over one storage."""
 
     def __init__(self, count: int, config: Path, folder: Path, entry: Sequence[str] = HONEST) -> None:
-        command = ["worker", "--config", str(config)]
-        self.workers = [Worker(command, folder / f"worker-{i}.log", entry=entry) for i in range(count)]
+        self.workers = [
+            Worker(
+                ["worker", "--config", str(config), "--set", f"http.worker_port={port}"],
+                folder / f"worker-{i}.log",
+                entry=entry,
+                port=port,
+            )
+            for i, port in enumerate(_free_ports(count))
+        ]
         #: by exit code, negative for signals
         self.exits: Counter[int] = Counter()
         self.starts = 0
@@ -128,6 +149,10 @@ class Fleet:
                 worker.start()
                 self.starts += 1
 
+    def ready(self) -> int:
+        """Return how many say that they are ready."""
+        return sum(worker.is_ready() for worker in self.workers)
+
     def end(self) -> list[int | None]:
         """End all and return their exit codes; None is one that had to be killed."""
         for worker in self.workers:
@@ -135,3 +160,11 @@ class Fleet:
         codes = [worker.leave() for worker in self.workers]
         self.exits.update(code for code in codes if code is not None)
         return codes
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in held]

@@ -11,7 +11,7 @@ from faults.audience import Audience
 from faults.evidence import gather
 from faults.fleet import HONEST, Fleet, Worker, wait_until
 from faults.killer import Killer
-from faults.stage import MODELS, RECOVERED_S, SESSION_S, Stage, steady
+from faults.stage import MODELS, PARTITIONS, RECOVERED_S, SESSION_S, Stage, steady
 from faults.verify import Verdict
 
 #: Messages a second of the kill loop: a backlog after each attack, and no more than three workers clear in time.
@@ -199,27 +199,26 @@ def no_dead_letter_topic(run: Run) -> Outcome:
 
 
 def gate_pass(run: Run) -> Outcome:
-    """Kill a trainer between the gate and the promotion: the job is taken up again and registers no second version."""
+    """Kill every retrain between its gate and its promotion: the next attempt goes on and registers nothing twice."""
     outcome = Outcome(name="gate pass", faults="13")
+    # a candidate that loses passes no gate, so that any gain will do, a negative one too
     stage = run.stage("gate-pass", retrain="every_records = 300\nmin_rows = 200\nmin_gain = -1.0")
     workload, sender = stage.workload(), stage.sender()
-    fleet = Fleet(1, stage.config, stage.folder)
-    fleet.start()
     sender.send([workload.good() for _ in range(1_500)])
     sender.flush()
-    trainer = Worker(["trainer", "--config", str(stage.config)], stage.folder / "trainer.log")
-    trainer.environment = {"STREAM_APP_CRASH": "gate_pass:1"}
+    fleet = Fleet(1, stage.config, stage.folder)
+    fleet.start()
+    crash = {"STREAM_APP_CRASH": "gate_pass:1"}  # inherited by each retrain, which has a process of its own
+    trainer = Worker(["trainer", "--config", str(stage.config)], stage.folder / "trainer.log", crash)
     trainer.start()
-    wait_until(lambda: bool(stage.jobs("finished_at IS NOT NULL OR version IS NOT NULL")), TRAINED_WITHIN_S)
-    crashed = trainer.end()
-    trainer.environment = {}
-    trainer.start()
-    settled = wait_until(lambda: _is_trained(stage), TRAINED_WITHIN_S, meanwhile=fleet.look)
-    trainer.end()
+    if not wait_until(lambda: _is_trained(stage), TRAINED_WITHIN_S, meanwhile=fleet.look):
+        outcome.problems.append(f"not every model had a batch version within {TRAINED_WITHIN_S:g} s")
+    outcome.numbers["trainer_exit"] = trainer.end()
     _recover_and_verify(stage, fleet, outcome)
-    outcome.numbers |= {"trainer_exit": crashed, "jobs": len(stage.jobs("1 = 1"))}
-    if not settled:
-        outcome.problems.append(f"no batch version of every model was registered within {TRAINED_WITHIN_S:g} s")
+    repeated = len(stage.jobs("attempts > 1"))
+    outcome.numbers |= {"crash_points": {"gate_pass": repeated}, "jobs": len(stage.jobs("1 = 1"))}
+    if not repeated:
+        outcome.problems.append("crash point gate_pass was never reached")
     return outcome
 
 
@@ -286,8 +285,10 @@ def _recover_and_verify(stage: Stage, fleet: Fleet, outcome: Outcome) -> None:
         fleet.start()
     start = time.monotonic()
     within_s = RECOVERED_S + SESSION_S
-    if not wait_until(stage.is_drained, within_s, meanwhile=fleet.look):
-        outcome.problems.append(f"I8: the lag was not 0 within {within_s:g} s after the last fault")
+    enough = min(len(fleet.workers), PARTITIONS)  # more would have nothing to do
+    if not wait_until(lambda: stage.is_drained() and fleet.ready() >= enough, within_s, meanwhile=fleet.look):
+        lag = "0" if stage.is_drained() else "not 0"
+        outcome.problems.append(f"I8: {within_s:g} s after the last fault {fleet.ready()} are ready, the lag is {lag}")
     outcome.numbers["recovered_s"] = round(time.monotonic() - start, 1)
     codes = fleet.end()
     outcome.problems += [f"a worker ended with {code} on SIGTERM, expected 0" for code in codes if code != 0]

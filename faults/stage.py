@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,7 +74,7 @@ every_s = 0.5
 """
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class Stage:
     """Topics, settings and storage of one run."""
 
@@ -103,7 +104,7 @@ class Stage:
         """The settings file."""
         return self.folder / "stream_app.toml"
 
-    @property
+    @cached_property
     def admin(self) -> AdminClient:
         """An admin client."""
         return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
@@ -142,8 +143,8 @@ class Stage:
         return {row[0]: (row[1], row[2]) for row in found}
 
     def jobs(self, condition: str) -> Sequence[Any]:
-        """Return (id, model, status, version) of the retrain jobs that the condition chooses."""
-        return self._query(f"SELECT id, model, status, version FROM jobs WHERE {condition}")  # noqa: S608 - our own
+        """Return (id, model, status, attempts, version) of the retrain jobs that the condition chooses."""
+        return self._query(f"SELECT id, model, status, attempts, version FROM jobs WHERE {condition}")  # noqa: S608 - our own
 
     def is_writable(self) -> bool:
         """Tell whether the database can be written: a process that sleeps in a transaction keeps all others out."""

@@ -111,9 +111,16 @@ def fine(tmp_path: Path) -> Evidence:
                 }
             ],
             "versions": [
-                {"model": "m", "number": 1, "kind": "online", "status": "promoted"},
-                {"model": "m", "number": 2, "kind": "batch", "status": "gated"},
+                {"model": "m", "number": 1, "kind": "online", "status": "promoted", "metrics": "{}"},
+                {
+                    "model": "m",
+                    "number": 2,
+                    "kind": "batch",
+                    "status": "gated",
+                    "metrics": '{"job": 1, "candidate": "a"}',
+                },
             ],
+            "outbox": [{"event_id": "m:1", "sent_at": 7.0}],
             "jobs": [{"id": 1, "model": "m", "status": "succeeded", "version": 2}],
             "partition_positions": [
                 {"topic": "truth", "partition": 1, "next_offset": 1, "dead_lettered": 0, "forwarded": 1}
@@ -156,6 +163,7 @@ def test_all_is_well(fine: Evidence) -> None:
         "metrics": 1,
         "events": 1,
         "publications": 1,
+        "events_owed": 0,
         "versions": 2,
         "epochs": 1,
         "observations": 1,
@@ -238,15 +246,20 @@ def test_an_event_whose_artifact_is_gone_or_another(fine: Evidence) -> None:
 
 
 def test_an_event_that_was_never_published_or_never_sent(fine: Evidence) -> None:
-    assert "I5: m: the newest event is 0, not publication 1" in verify(replace(fine, events=[])).problems
+    fine.tables = {**fine.tables, "outbox": [{"event_id": "m:1", "sent_at": None}]}
+    assert verify(replace(fine, events=[])).ok
+    fine.tables = {**fine.tables, "outbox": [{"event_id": "m:1", "sent_at": 7.0}]}
+    assert verify(replace(fine, events=[])).problems == ["I5: m: publication 1 was never sent"]
     fine.tables = {**fine.tables, "publications": []}
     assert "I5: event m 1 is no publication of the database" in verify(fine).problems
 
 
-def test_a_job_that_registered_twice(fine: Evidence) -> None:
-    doubled = {"model": "m", "number": 3, "kind": "batch", "status": "gated"}
-    fine.tables = {**fine.tables, "versions": [*fine.tables["versions"], doubled]}
-    assert verify(fine).problems == ["I5: m: version 3 comes of no job"]
+def test_a_job_that_registered_twice_or_names_what_is_not_there(fine: Evidence) -> None:
+    versions = fine.tables["versions"]
+    fine.tables = {**fine.tables, "versions": [*versions, {**versions[1], "number": 3}]}
+    assert verify(fine).problems == ["I5: m: job 1 registered a 2 times"]
+    fine.tables = {**fine.tables, "versions": versions[:1]}
+    assert verify(fine).problems == ["I5: m: a job names version 2, which is not there"]
 
 
 def test_a_writer_that_had_lost_the_model(fine: Evidence) -> None:
