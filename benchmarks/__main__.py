@@ -19,6 +19,18 @@ PARTS: Final = (*contestants.NAMES, "retrain", "logs")
 def main() -> None:
     """Run what was asked for and print it."""
     options = parse(sys.argv[1:])
+    try:
+        results = measure(options)
+    except RuntimeError as error:
+        sys.exit(f"bench: {error}")
+    if options.json:
+        print(json.dumps(report.document(results)))
+    else:
+        report.show(results)
+
+
+def measure(options: argparse.Namespace) -> report.Results:
+    """Return what was measured; raises RuntimeError when a contestant fails."""
     results = report.Results()
     log_records = min(LOG_RECORDS, options.records)
     with ExitStack() as stack:
@@ -35,10 +47,7 @@ def main() -> None:
                     _grow(results, bootstrap, {"1x": (short, log_records), "10x": (long, 10 * log_records)}, number)
                 if "retrain" in options.only:
                     _accompany(results, bootstrap, long, 10 * log_records, number)
-    if options.json:
-        print(json.dumps(report.document(results)))
-    else:
-        report.show(results)
+    return results
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

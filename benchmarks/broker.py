@@ -6,7 +6,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it is exported
@@ -41,17 +41,22 @@ def filled(bootstrap: str, count: int) -> Iterator[str]:
     topic = f"bench-{uuid.uuid4().hex[:8]}"
     fill(bootstrap, topic, count)
     yield topic
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient(options(bootstrap))
     admin.delete_topics([topic])[topic].result()
+
+
+def options(bootstrap: str) -> dict[str, Any]:
+    """Return what every client needs; librdkafka's own chatter is silenced, failures reach us as exceptions."""
+    return {"bootstrap.servers": bootstrap, "log_level": 0}
 
 
 def fill(bootstrap: str, topic: str, count: int) -> None:
     """Create the topic and put `count` records keyed by the model into it; raises KafkaException."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})  # by name: it must outlive its answers
+    admin = AdminClient(options(bootstrap))  # by name: it must outlive its answers
     admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result()
-    options = {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "acks": "all", "linger.ms": 50}
     failures: list[str] = []
-    producer = Producer({**options, "enable.idempotence": True})
+    durable = {"partitioner": "murmur2_random", "acks": "all", "enable.idempotence": True, "linger.ms": 50}
+    producer = Producer({**options(bootstrap), **durable})
     for value in rows.values(count):
         _send(producer, topic, value, failures)
     unsent = producer.flush(FLUSH_S)
