@@ -118,7 +118,7 @@ class SqlCheckpoints:
             if not (self._root / row["path"]).exists():
                 raise Outage(f"checkpoint {row['path']} was swept away before its row was written")
             same = connection.execute(select(checkpoints.c.path).where(_is(model, seq))).scalars().all()
-            insert = insert_into(connection, checkpoints).values(row)
+            insert = insert_into(connection.dialect.name, checkpoints).values(row)
             kept = {name: value for name, value in row.items() if name not in {"model", "seq", "pinned"}}
             connection.execute(insert.on_conflict_do_update(index_elements=["model", "seq"], set_=kept))
             return [*same, *self._drop_old(connection, model)]

@@ -145,9 +145,9 @@ def reading(engine: Engine) -> Iterator[Connection]:
             yield connection
 
 
-def insert_into(connection: Connection, table: Table) -> Insert:
+def insert_into(dialect: str, table: Table) -> Insert:
     """Return an INSERT that can say ON CONFLICT, which both databases can and plain SQL cannot."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def _migrate(engine: Engine) -> None:

@@ -68,7 +68,7 @@ class SqlPublications:
 
     def _store(self, connection: Connection, model: str, epoch: int, effects: Effects) -> None:
         seq = effects.report.seq
-        connection.execute(metrics.insert().values(_metrics_row(effects.report) | {"model": model}))
+        connection.execute(metrics.insert(), _metrics_row(effects.report) | {"model": model})
         for place, (type_, value) in enumerate(effects.events):
             event = {"event_id": f"{model}:{seq}:{place}", "type": type_, "value": value}
             self._owe(connection, model, event | {"topic": self._learning_events})
@@ -89,14 +89,14 @@ class SqlPublications:
             "trained_through": publication.trained_through,
             "published_at": self._clock(),
         }
-        connection.execute(publications.insert().values(row))
+        connection.execute(publications.insert(), row)
         event = {"event_id": f"{model}:{promotion_seq}", "type": MODEL_UPDATED, "promotion_seq": promotion_seq}
         event |= {"topic": self._model_updated, "value": publication.event(promotion_seq)}
         self._owe(connection, model, event)
 
     def _owe(self, connection: Connection, model: str, row: dict[str, Any]) -> None:
         common = {"model": model, "key": model.encode(), "created_at": self._clock()}
-        connection.execute(outbox.insert().values(common | row))
+        connection.execute(outbox.insert(), common | row)
 
 
 def decode_metrics(row: RowMapping) -> dict[str, Any]:

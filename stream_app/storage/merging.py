@@ -137,7 +137,7 @@ def _check_unmoved(connection: Connection, model: str, group: list[Source]) -> N
 
 
 def _swap(connection: Connection, file: dict[str, Any], group: list[Source], now: float) -> None:
-    connection.execute(window_files.insert().values(file))
+    connection.execute(window_files.insert(), file)
     moved = update(windows).where(_has_rows(file["model"], group)).values(file=file["path"], inline=None)
     connection.execute(moved)
     old = [source.path for source in group if source.path is not None]

@@ -1,12 +1,13 @@
 """Who owns a model: the epoch that each take-over moves on, and that every write of an owner compares."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, select, update
 
 from stream_app.errors import Fenced, NotFound
-from stream_app.storage.database import insert_into
+from stream_app.storage.database import Insert, insert_into
 from stream_app.storage.tables import models, origin_marks, positions
 from stream_app.values import Partition, Tenure
 
@@ -76,35 +77,50 @@ def read_positions(connection: Connection, model: str) -> dict[Partition, int]:
 
 def move_positions(connection: Connection, model: str, moved: Mapping[Partition, int]) -> None:
     """Store the next offsets to read; a position never moves backwards."""
-    for partition, offset in moved.items():
-        row = {"incarnation": partition.incarnation, "topic": partition.topic, "partition": partition.number}
-        insert = insert_into(connection, positions).values(row | {"model": model, "next_offset": offset})
-        new = insert.excluded.next_offset
-        connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=list(positions.primary_key),
-                set_={"next_offset": new},
-                where=new > positions.c.next_offset,
-            )
-        )
+    rows = [
+        {
+            "model": model,
+            "incarnation": partition.incarnation,
+            "topic": partition.topic,
+            "partition": partition.number,
+            "next_offset": offset,
+        }
+        for partition, offset in moved.items()
+    ]
+    if rows:
+        connection.execute(_position_upsert(connection.dialect.name), rows)
 
 
 def move_marks(connection: Connection, model: str, marks: Mapping[str, tuple[int, int]]) -> None:
     """Store the highest origins taken in; a mark never moves backwards."""
-    for origin, (offset, index) in marks.items():
-        row = {"model": model, "origin": origin, "offset": offset, "index": index}
-        insert = insert_into(connection, origin_marks).values(row)
-        new = insert.excluded
-        later = (new.offset > origin_marks.c.offset) | and_(
-            new.offset == origin_marks.c.offset, new.index > origin_marks.c.index
-        )
-        connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=list(origin_marks.primary_key),
-                set_={"offset": new.offset, "index": new.index},
-                where=later,
-            )
-        )
+    rows = [
+        {"model": model, "origin": origin, "offset": offset, "index": index}
+        for origin, (offset, index) in marks.items()
+    ]
+    if rows:
+        connection.execute(_mark_upsert(connection.dialect.name), rows)
+
+
+# Built once: on the hot path SQLAlchemy takes longer to build a statement than SQLite to execute it.
+@cache
+def _position_upsert(dialect: str) -> Insert:
+    insert = insert_into(dialect, positions)
+    new = insert.excluded.next_offset
+    return insert.on_conflict_do_update(
+        index_elements=list(positions.primary_key), set_={"next_offset": new}, where=new > positions.c.next_offset
+    )
+
+
+@cache
+def _mark_upsert(dialect: str) -> Insert:
+    insert = insert_into(dialect, origin_marks)
+    new = insert.excluded
+    later = (new.offset > origin_marks.c.offset) | and_(
+        new.offset == origin_marks.c.offset, new.index > origin_marks.c.index
+    )
+    return insert.on_conflict_do_update(
+        index_elements=list(origin_marks.primary_key), set_={"offset": new.offset, "index": new.index}, where=later
+    )
 
 
 def _read_marks(connection: Connection, model: str) -> dict[str, tuple[int, int]]:
@@ -121,7 +137,7 @@ def _create(
     connection: Connection, model: str, *, owner: str, schema_json: str, start: Mapping[Partition, int], now: float
 ) -> None:
     row = dict.fromkeys(("epoch", "seq", "effects_seq", "promotion_seq", "champion"), 0)
-    insert = insert_into(connection, models).values(
+    insert = insert_into(connection.dialect.name, models).values(
         row | {"name": model, "next_version": 1, "owner": owner[:200], "schema_json": schema_json, "created_at": now}
     )
     # Two first owners: one inserts, the other waits for it and then takes over what it made.

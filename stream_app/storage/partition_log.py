@@ -25,7 +25,7 @@ class SqlPartitionLog:
         row = {"incarnation": partition.incarnation, "topic": partition.topic, "partition": partition.number}
         row |= dict.fromkeys(("next_offset", "dead_lettered", "forwarded"), 0)
         with writing(self._engine) as connection:
-            insert = insert_into(connection, _TABLE).values({**row, "epoch": 1, "owner": owner[:200]})
+            insert = insert_into(connection.dialect.name, _TABLE).values({**row, "epoch": 1, "owner": owner[:200]})
             mine = {"epoch": _TABLE.c.epoch + 1, "owner": owner[:200]}
             query = insert.on_conflict_do_update(index_elements=list(_TABLE.primary_key), set_=mine)
             taken = connection.execute(query.returning(_TABLE.c.epoch, _TABLE.c.next_offset)).one()
@@ -68,7 +68,9 @@ class SqlPartitionLog:
         now = self._clock()
         row = {"topic": topic, "incarnation": incarnation, "partitions": partitions}
         with writing(self._engine) as connection:
-            insert = insert_into(connection, topics).values({**row, "first_seen_at": now, "last_read_at": now})
+            insert = insert_into(connection.dialect.name, topics).values(
+                {**row, "first_seen_at": now, "last_read_at": now}
+            )
             query = insert.on_conflict_do_update(
                 index_elements=list(topics.primary_key), set_={"last_read_at": now}
             ).returning(topics.c.partitions)

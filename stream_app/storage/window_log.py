@@ -101,8 +101,8 @@ class SqlWindowLog:
                 # A process that slept here may find that a sweep took its file for an orphan. The model's row
                 # is locked by us now, as it is by a sweep: what is there now stays.
                 self.folder.check_exists(stored.file["path"])
-                connection.execute(window_files.insert().values(stored.file))
-            connection.execute(windows.insert().values(_window_row(connection, window, stored)))
+                connection.execute(window_files.insert(), stored.file)
+            connection.execute(windows.insert(), _window_row(connection, window, stored))
             ownership.move_positions(connection, header.model, header.positions)
             ownership.move_marks(connection, header.model, header.origin_marks)
             answer_requests(connection, header)

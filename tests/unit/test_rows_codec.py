@@ -211,6 +211,13 @@ def test_arrays_that_were_read_can_be_written_to() -> None:
         assert array.flags.c_contiguous
 
 
+def test_columns_can_be_chosen_whatever_their_names() -> None:
+    dotted = FeatureNames(numeric=("a", "a.b"), categorical=("c",))
+    content = to_parquet(to_table(1, sample(), dotted))
+    assert from_parquet(content, ["feature_a.b", "label"]).column_names == ["feature_a.b", "label"]
+    assert from_parquet(content, ["feature_a"]).column_names == ["feature_a"]
+
+
 def test_names_of_features_come_from_the_schema() -> None:
     assert FeatureNames.of('{"numeric": ["x"], "categorical": [], "target": "t"}').numeric == ("x",)
     for text in ("", "[]", "{}", '{"numeric": []}'):
