@@ -66,23 +66,40 @@ def test_a_package_index_that_is_away_is_told(checkout: Path) -> None:
     assert "check that this machine reaches a package index, then run it again" in ended.stderr
 
 
-def test_what_is_up_to_date_is_left_alone(checkout: Path) -> None:
-    """A fake command stands in for a whole installation; only a changed lock may touch it."""
+@pytest.fixture
+def installed(checkout: Path) -> Path:
+    """Pretend that everything was installed: a command, a stamp, and where they were made."""
     (checkout / ".venv" / "bin").mkdir(parents=True)
     command = checkout / ".venv" / "bin" / "stream-app"
     command.write_text("#!/bin/sh\n")
     command.chmod(0o755)
+    (checkout / ".venv" / "pyvenv.cfg").write_text(f"command = /usr/bin/python3 -m venv {checkout}/.venv\n")
     inputs = ("requirements/build.txt", "requirements/dev.txt", "pyproject.toml")
     content = b"".join((checkout / name).read_bytes() for name in inputs)
     digest = subprocess.run(["sha256sum"], input=content, capture_output=True, check=True).stdout.split()[0]
     (checkout / ".venv" / ".locked-dev").write_bytes(digest)
+    return checkout
 
-    assert setup(checkout, "dev").returncode == 0
-    assert setup(checkout).returncode == 0, "what developers have is more than users need"
 
-    with (checkout / "pyproject.toml").open("a") as file:
+@pytest.mark.parametrize("kind", ["dev", "runtime"])
+def test_what_is_up_to_date_is_left_alone(kind: str, installed: Path) -> None:
+    """What developers have is more than users need."""
+    assert setup(installed, kind, PYTHON="/bin/false").returncode == 0
+
+
+def test_a_changed_lock_is_installed_anew(installed: Path) -> None:
+    with (installed / "pyproject.toml").open("a") as file:
         file.write("\n# changed\n")
-    assert setup(checkout, "dev", PYTHON="/bin/false").returncode != 0
+
+    assert setup(installed, "dev", PYTHON="/bin/false").returncode != 0
+
+
+def test_a_moved_checkout_is_installed_anew(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Its commands would start the old one, or nothing."""
+    moved = tmp_path_factory.mktemp("elsewhere") / "checkout"
+    shutil.move(installed, moved)
+
+    assert setup(moved, "dev", PYTHON="/bin/false").returncode != 0
 
 
 def test_the_locks_name_no_place() -> None:
