@@ -58,7 +58,7 @@ def incarnation(admin: AdminClient, topic: str) -> str:
 
     Raises NotFound and Outage.
     """
-    cluster = _ask(lambda: admin.list_topics(timeout=PATIENCE_S))
+    cluster = _ask(lambda: admin.list_topics(topic, timeout=PATIENCE_S))  # one topic's metadata, not all
     if is_embedded(str(cluster.cluster_id)):
         return str(cluster.cluster_id)
     described = _result(admin.describe_topics(TopicCollection([topic]), request_timeout=PATIENCE_S)[topic], topic)

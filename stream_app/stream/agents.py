@@ -2,13 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol, cast
+from typing import Protocol, TypeAlias, cast
 
 import faust
 from faust.types import TP
 
+from stream_app.errors import NotFound, Outage
 from stream_app.stream.transport import CoalescingConsumer, RunMessage
 from stream_app.values import Run
+
+#: Incarnations by topic.
+Found: TypeAlias = Mapping[str, str]
+Lookup: TypeAlias = Callable[[Sequence[str]], Found]
 
 
 class RunHandler(Protocol):
@@ -40,11 +45,15 @@ class RunHandler(Protocol):
 class Seat:
     """Which partitions the handler holds, told in the order in which they came and went."""
 
-    def __init__(self, handler: RunHandler, incarnations: Callable[[Sequence[str]], Mapping[str, str]]) -> None:
-        """`incarnations` looks up what topics are; it may block."""
+    def __init__(
+        self, handler: RunHandler, lookup: Lookup, patiently: Callable[[Lookup, Sequence[str]], Found]
+    ) -> None:
+        """`lookup` tells the incarnations of topics and may block; `patiently` calls it until it succeeds."""
         self._handler = handler
-        self._incarnations = incarnations
+        self._lookup = lookup
+        self._patiently = patiently
         self._lock = asyncio.Lock()
+        self._known: dict[str, str] = {}
         self.held: tuple[tuple[str, int], ...] = ()
 
     async def take_over(self, consumer: CoalescingConsumer) -> None:
@@ -52,10 +61,30 @@ class Seat:
         async with self._lock:
             generation = consumer.generation
             places = sorted((tp.topic, tp.partition) for tp in consumer.assignment())
-            incarnations = await asyncio.to_thread(self._incarnations, sorted({topic for topic, _ in places}))
+            found = await asyncio.to_thread(self._patiently, self._lookup, sorted({topic for topic, _ in places}))
+            if changed := self._changed(found):
+                raise Outage(changed)
             starts = await self._handler.assigned(places) if places else {}
             self.held = tuple(places)
-            consumer.start_from(generation, {TP(*place): starts.get(place, 0) for place in places}, incarnations)
+            consumer.start_from(generation, {TP(*place): starts.get(place, 0) for place in places}, found)
+
+    async def changed(self) -> str | None:
+        """Return which topic that was read is another one by now, or gone; raises Outage when Kafka cannot say.
+
+        aiokafka knows topics by name: it would read on in the other one, or wait for it without an assignment.
+        """
+        try:
+            return self._changed(await asyncio.to_thread(self._lookup, sorted(self._known)))
+        except NotFound as error:
+            return f"{error} any more: it was deleted while it was read"
+
+    def _changed(self, found: Found) -> str | None:
+        for topic, incarnation in found.items():
+            if self._known.setdefault(topic, incarnation) != incarnation:
+                return (
+                    f"topic {topic} was deleted and created again while it was read; the next start decides what to do"
+                )
+        return None
 
     async def give_up(self) -> None:
         """Let the handler drop what it holds."""

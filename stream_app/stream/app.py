@@ -1,6 +1,7 @@
 """The Faust app: the settings that matter, and a life that ends with an exit code instead of a restart."""
 
 import asyncio
+import contextlib
 import functools
 import gc
 import logging
@@ -145,18 +146,28 @@ class StreamApp(faust.App):
             raise self.crash_reason
 
     async def watch(self) -> None:
-        """Look at the partitions now and then; raises StreamAppError when one is stuck."""
+        """Look at topics and partitions now and then; raises Outage for another topic, StreamAppError when stuck.
+
+        A broker that is away is neither: that ends by itself.
+        """
         while True:
             await asyncio.sleep(min(5.0, self.watchdog.stuck_after_s / 4))
-            if self.started and self.is_ready():
+            if changed := await self._changed():
+                raise Outage(changed)
+            if self.is_ready():
                 await self._look()
+
+    async def _changed(self) -> str | None:
+        with contextlib.suppress(Outage):
+            return await self.seat.changed()
+        return None
 
     async def _look(self) -> None:
         positions = self.runs.positions()
         try:
             ends = await asyncio.wait_for(self.runs.highwaters(*positions), self.conf.broker_request_timeout)
         except (aiokafka.errors.KafkaError, TimeoutError):
-            return  # a broker that is away is an outage, which ends; a partition that is stuck does not
+            return
         self.watchdog.look(positions, ends, time.monotonic())
         if stuck := self.watchdog.stuck():
             raise StreamAppError(f"{stuck}; a restart is known to help")
@@ -177,12 +188,11 @@ def build_app(settings: KafkaSettings, *, subscriptions: Sequence[str], handler:
     Run it with `run_worker`, in whose loop the handler's methods are called.
     """
     admin = client.admin(settings)
-    ask = _patiently(settings.request_timeout_s)
-    seat = Seat(handler, lambda names: {name: ask(topics.incarnation, admin, name) for name in names})
+    patiently = _patiently(settings.request_timeout_s)
     app = StreamApp(
         settings.group_id,
         handler=handler,
-        seat=seat,
+        seat=Seat(handler, lambda names: {name: topics.incarnation(admin, name) for name in names}, patiently),
         watchdog=Watchdog(settings.stuck_after_s),
         check=functools.partial(_check_topics, settings, subscriptions),
         **_timing(settings),

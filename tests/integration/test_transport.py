@@ -213,6 +213,21 @@ def test_a_worker_that_is_fenced_while_it_leaves_says_so(recording: Any, wait_un
     assert recording.stop(worker) == 70
 
 
+def test_a_topic_that_is_recreated_under_the_worker_ends_it(
+    recording: Any, admin: AdminClient, wait_until: Callable[..., None]
+) -> None:
+    _produce(recording, [str(n) for n in range(100)])
+    worker = recording.start()
+    wait_until(lambda: recording.count() == 100)
+    admin.delete_topics([recording.topic])[recording.topic].result()
+    wait_until(lambda: recording.topic not in admin.list_topics(timeout=5).topics)
+    admin.create_topics([NewTopic(recording.topic, PARTITIONS, 1)])[recording.topic].result()
+    _produce(recording, [str(n) for n in range(100, 1_000)])
+    assert worker.wait(60) == 75
+    assert "deleted" in recording.output()
+    assert recording.count() == 100
+
+
 def test_leaving_in_the_middle_loses_nothing(
     recording: Any, admin: AdminClient, wait_until: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
