@@ -192,6 +192,9 @@ def _texts(name: str, longest: int, column: Sequence[Any] | None) -> Sequence[st
         present = [value for value in column if value is not None]
     if max(map(len, present), default=0) > longest:
         raise InvalidRecord("bad_id", f"field {name!r} is longer than {longest} characters")
+    if "\0" in "".join(filter(None, column)):
+        # it marks prediction ids among learning ids, and PostgreSQL takes none in a text
+        raise InvalidRecord("bad_id", f"field {name!r} holds a NUL character")
     return column
 
 

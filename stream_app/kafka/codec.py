@@ -16,6 +16,9 @@ Record = dict[str, Any]
 
 #: More elements than this in one message are refused: one message is never split over windows.
 MOST_ELEMENTS: Final = 10_000
+#: Elements of arrays nested deeper than this are refused: orjson reads 1,024 levels but writes only 254, so that
+#: one which must be forwarded by itself would stop every worker that reads it.
+MOST_LEVELS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +73,9 @@ def _decode_one_by_one(run: Run, max_message_bytes: int) -> Decoded:
             bad.append(elements)
             continue
         for index, element in enumerate(elements):
-            if not isinstance(element, dict):
-                bad.append(_bad(position, index, "not_an_object", f"expected a JSON object, got {_short(element)}"))
+            flaw = _flaw(element, value)
+            if flaw is not None:
+                bad.append(_bad(position, index, *flaw))
                 continue
             records.append(_unwrapped(element))
             positions.append(position)
@@ -94,6 +98,25 @@ def _elements(position: int, value: bytes | None, max_message_bytes: int) -> Seq
     if len(parsed) > MOST_ELEMENTS:
         return _bad(position, None, "too_large", f"{len(parsed)} elements, at most {MOST_ELEMENTS} are accepted")
     return parsed
+
+
+def _flaw(element: object, value: bytes | None) -> tuple[str, str] | None:
+    """Return why an element of the message is no record, as a reason and words for people."""
+    if not isinstance(element, dict):
+        return "not_an_object", f"expected a JSON object, got {_short(element)}"
+    if _is_deep(element) and (value or b"").lstrip()[:1] == b"[":  # a lone record is forwarded as it is
+        return "too_large", f"nested deeper than {MOST_LEVELS} levels"
+    return None
+
+
+def _is_deep(element: Record) -> bool:
+    level: list[Any] = [element]
+    for _ in range(MOST_LEVELS):
+        inner = (value for outer in level for value in (outer.values() if isinstance(outer, dict) else outer))
+        level = [value for value in inner if isinstance(value, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _unwrapped(element: Record) -> Record:

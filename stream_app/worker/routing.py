@@ -1,5 +1,6 @@
 """Which model a record belongs to, and where: pure sorting of one run."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,9 @@ from stream_app.values import Run
 
 #: Header of a forwarded record: "incarnation/topic/partition/offset/index" of where it first was.
 ORIGIN: Final = "x-stream-app-origin"
+#: Incarnations are base64 and may hold slashes. Lengths are bounded, and digits ASCII, so that whatever passes
+#: fits the columns that marks are stored in: one that does not would stop each worker that reads it, for ever.
+_WELL_FORMED: Final = re.compile(r"[!-~]{1,64}/[A-Za-z0-9._-]{1,249}/[0-9]{1,9}/[0-9]{1,18}/[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +125,7 @@ def _origins(run: Run, decoded: Decoded) -> Sequence[str | None] | None:
 def _origin(headers: Sequence[tuple[str, bytes]]) -> str | None:
     """Return a well-formed origin, None for anything else: a forged one must not stop the worker."""
     text = _text(_header(headers, ORIGIN))
-    parts = text.rsplit("/", 2)
-    return text if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit() else None  # noqa: PLR2004
+    return text if _WELL_FORMED.fullmatch(text) else None
 
 
 def _header(headers: Sequence[tuple[str, bytes]], name: str) -> bytes | None:
