@@ -16,8 +16,8 @@ from stream_app.ports import Outgoing
 from stream_app.settings import Settings
 from stream_app.values import Partition, Run
 from stream_app.worker.handler import Policy, Tools, WorkerHandler
+from stream_app.worker.hands import Hands
 from stream_app.worker.opening import Opener
-from stream_app.worker.owner import Hands
 from stream_app.worker.publishing import Publisher
 from stream_app.worker.routing import Map
 
@@ -65,7 +65,9 @@ class Bench:
 
 
 @contextmanager
-def bench(settings: Settings, *, incarnation: str = "one", max_bad_share: float = 0.5) -> Iterator[Bench]:
+def bench(
+    settings: Settings, *, incarnation: str = "one", max_bad_share: float = 0.5, max_message_bytes: int = 10_000
+) -> Iterator[Bench]:
     """Open a worker over the settings' storage, as after a start of its process."""
     rooms = Rooms(settings)
     sent: list[Outgoing] = []
@@ -85,7 +87,7 @@ def bench(settings: Settings, *, incarnation: str = "one", max_bad_share: float 
         )
         policy = Policy(
             map=Map(topic=TOPIC, homes=dict.fromkeys(settings.models, 0), ingest={"raw": "m"}),
-            grave=Grave(suffix=".dlq", group="g", max_message_bytes=10_000),
+            grave=Grave(suffix=".dlq", group="g", max_message_bytes=max_message_bytes),
             owner="test",
             max_bad_share=max_bad_share,
             bad_share_over=100,
