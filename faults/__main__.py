@@ -24,6 +24,8 @@ from faults.scenes import Outcome, Run
 CHECK_FAILED: Final = 3
 #: Crash points at which a mutant must be caught: what it loses lies between the position and the commit.
 MUTANT_POINTS: Final = {"buffered": 5, "commit_open": 4}
+#: Late enough that the first promotion is answered: a window that answers it again is refused for that already.
+WAKING_POINT: Final = "buffered:25"
 
 
 def mutants(run: Run) -> Outcome:
@@ -49,7 +51,7 @@ def _crashing(run: Run) -> Outcome:
 
 
 def _waking(run: Run) -> Outcome:
-    return scenes.zombies(run, ("buffered:4",))
+    return scenes.zombies(run, (WAKING_POINT,))
 
 
 def _blames(outcome: Outcome, *invariants: str) -> list[str]:
@@ -62,6 +64,7 @@ SCENES: Final[Mapping[str, Callable[[Run], Outcome]]] = {
     "zombies": scenes.zombies,
     "broken-stream": scenes.broken_stream,
     "no-dead-letter-topic": scenes.no_dead_letter_topic,
+    "mended-letters": scenes.mended,
     "gate-pass": scenes.gate_pass,
     "mutants": mutants,
 }

@@ -29,7 +29,7 @@ def position_before_commit() -> None:
 
 
 def no_epoch_check() -> None:
-    """Append wherever the log ends now, as a writer does that opens the table afresh for each write."""
+    """Append wherever the log ends now, as a writer does that opens the table afresh for each write and tries again."""
     from sqlalchemy import select, update  # noqa: PLC0415 - after the crash points were replaced
 
     from stream_app.errors import Fenced  # noqa: PLC0415 - the same
@@ -45,9 +45,11 @@ def no_epoch_check() -> None:
         return connection.execute(query.returning(models)).mappings().first()
 
     def commit(self: Any, window: Any) -> None:  # noqa: ANN401 - as the honest one
-        with self.engine.connect() as connection:
-            end = connection.execute(select(models.c.seq).where(models.c.name == window.header.model)).scalar()
-        honest(self, replace(window, header=replace(window.header, seq=end + 1)))
+        while True:
+            with self.engine.connect() as connection:
+                end = connection.execute(select(models.c.seq).where(models.c.name == window.header.model)).scalar()
+            with contextlib.suppress(Fenced):  # somebody else was faster: try again behind them
+                return honest(self, replace(window, header=replace(window.header, seq=end + 1)))
 
     def advance(self: Any, partition: Any, **given: Any) -> None:  # noqa: ANN401 - as the honest one
         with contextlib.suppress(Fenced):

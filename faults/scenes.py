@@ -1,5 +1,7 @@
 """The scenes of the suite: each breaks something, lets the system recover, and asks the verifier."""
 
+import json
+import random
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +15,7 @@ from faults.fleet import HONEST, Fleet, Worker, wait_until
 from faults.killer import Killer
 from faults.stage import MODELS, PARTITIONS, RECOVERED_S, SESSION_S, Stage, steady
 from faults.verify import Verdict
+from faults.workload import POISON, good
 
 #: Messages a second of the kill loop: a backlog after each attack, and no more than three workers clear in time.
 RATE: Final = 150.0
@@ -196,6 +199,36 @@ def no_dead_letter_topic(run: Run) -> Outcome:
     stage.declare()
     _recover_and_verify(stage, Fleet(1, stage.config, stage.folder), outcome)
     return outcome
+
+
+def mended(run: Run) -> Outcome:
+    """Correct every dead letter and send it back twice: each is learned once."""
+    outcome = Outcome(name="mended letters", faults="24, 27, 30, 31")
+    stage = run.stage("mended")
+    workload, sender, fleet = stage.workload(), stage.sender(), Fleet(1, stage.config, stage.folder)
+    sender.send([workload.poisoned(kind) for kind in POISON for _ in range(2)])
+    sender.flush()
+    fleet.start()
+    if not wait_until(stage.is_drained, CRASH_WITHIN_S, meanwhile=fleet.look):
+        outcome.problems.append(f"poison was not dealt with within {CRASH_WITHIN_S:g} s")
+    corrections, count = _corrections(stage, run.folder / "corrections.jsonl")
+    replays = [stage.replay(corrections) for _ in range(2)]
+    _recover_and_verify(stage, fleet, outcome)
+    learned = [row for row in gather(stage.scene).rows if (row.event_id or "").startswith("dlq:")]
+    outcome.numbers |= {"letters": count, "replayed": replays, "mended": len(learned)}
+    if len(learned) != count or replays != [count, count]:
+        outcome.problems.append(f"I1: {count} letters, sent back {replays}, but {len(learned)} of them are in the log")
+    return outcome
+
+
+def _corrections(stage: Stage, file: Path) -> tuple[Path, int]:
+    """Write a good record for every dead letter; return the file and how many there are."""
+    letters = gather(stage.scene).letters
+    values = [good(random.Random(i)) | {"model": MODELS[i % len(MODELS)]} for i in range(len(letters))]  # noqa: S311
+    places = [{"partition": letter.partition, "offset": letter.offset} for letter in letters]
+    lines = [json.dumps(place | {"value": value}) for place, value in zip(places, values, strict=True)]
+    file.write_text("\n".join(lines))
+    return file, len(letters)
 
 
 def gate_pass(run: Run) -> Outcome:

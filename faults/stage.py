@@ -206,6 +206,11 @@ class Stage:
                 verdict.problems.append(f"I3: `log verify {model}` ended with {proof.returncode}: {said}")
         return verdict
 
+    def replay(self, corrections: Path) -> int:
+        """Send corrected dead letters back; return how many were sent."""
+        done = self.command("dlq", "replay", "--topic", self.name, "--file", str(corrections), "--json")
+        return int(_json(done.stdout).get("sent", 0))
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of stream-app on this stage."""
         return subprocess.run(  # noqa: S603 - our own command
