@@ -46,8 +46,8 @@ from stream_app.trainer.service import TrainerService
 from stream_app.values import Floats, Ints, Version
 from stream_app.worker import replaying
 from stream_app.worker.handler import Policy, Tools, WorkerHandler
+from stream_app.worker.hands import Hands
 from stream_app.worker.opening import Opener, schema_of
-from stream_app.worker.owner import Hands
 from stream_app.worker.publishing import Publisher
 from stream_app.worker.routing import Map
 from stream_app.worker.sealing import Predict

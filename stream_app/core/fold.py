@@ -125,19 +125,29 @@ class Fold:
         )
 
     def _learn(self, rows: Rows) -> str | None:
+        """Score and learn the rows; return why they were not learned, None when they were."""
         before = self.online.snapshot(), pickle.dumps(self._lags)
+        try:
+            outputs = self._advance(rows)
+            trouble = self._trouble()
+        except MemoryError:
+            raise  # says something about this machine, not about the rows
+        except Exception as error:  # noqa: BLE001 - the window is committed: raising would stop every replay, for ever
+            trouble = f"the online learner raised {type(error).__name__}: {error}"
+        if trouble is not None:
+            self.online.restore(before[0])
+            self._lags = pickle.loads(before[1])
+            return trouble
+        self.outputs = outputs
+        return None
+
+    def _advance(self, rows: Rows) -> Floats:
         features = self._lags.append(rows.features, rows.labels)
         half = len(rows) // 2
         first = self.online.advance(features.take(slice(half)), rows.labels[:half])
         self._midway()
         second = self.online.advance(features.take(slice(half, None)), rows.labels[half:])
-        trouble = self._trouble()
-        if trouble is not None:
-            self.online.restore(before[0])
-            self._lags = pickle.loads(before[1])
-            return trouble
-        self.outputs = np.concatenate([first, second])
-        return None
+        return np.concatenate([first, second])
 
     def _trouble(self) -> str | None:
         if not self.online.is_finite():

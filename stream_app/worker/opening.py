@@ -11,7 +11,8 @@ from stream_app.errors import Misconfigured
 from stream_app.settings import ModelSettings
 from stream_app.values import Partition, Tenure, Version, VersionStatus
 from stream_app.worker.aftermath import Aftermath
-from stream_app.worker.owner import Hands, ModelOwner
+from stream_app.worker.hands import Hands
+from stream_app.worker.owner import ModelOwner
 from stream_app.worker.publishing import Publisher
 from stream_app.worker.recovery import Recovered, recover
 from stream_app.worker.sealing import Load, Sealer
@@ -94,15 +95,7 @@ class Opener:
     def _owner(
         self, settings: ModelSettings, tenure: Tenure, fold: Fold, aftermath: Aftermath, line: Line
     ) -> ModelOwner:
-        stores = self.hands.stores
-        sealer = Sealer(
-            epoch=tenure.epoch,
-            max_rows=settings.window.max_rows,
-            control=stores.control,
-            registry=stores.registry,
-            load=self.load,
-            clock=self.hands.clock,
-        )
+        sealer = Sealer(self.hands, fold.model, epoch=tenure.epoch, max_rows=settings.window.max_rows, load=self.load)
         unloaded = sealer.reload(fold)
         if unloaded is not None:
             self.hands.observe("model_refused", model=fold.model, reason="artifact")

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,25 +10,15 @@ from stream_app.core.fold import Fold
 from stream_app.core.records import Batch, Rejected
 from stream_app.core.windows import Closed, ModelIntake
 from stream_app.crashpoints import crashpoint
-from stream_app.ports import Clock, Observer, Stores
 from stream_app.values import Closing, FoldReport, Partition, Window
 from stream_app.worker.aftermath import Aftermath
+from stream_app.worker.hands import Hands
 from stream_app.worker.sealing import Sealer
 from stream_app.worker.tickets import Line, Ticket
 
 Result = TypeVar("Result")
 #: Delivers the dead letters of the rejected records and returns once they are acknowledged.
 Bury = Callable[[Sequence[Rejected]], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hands:
-    """What an owner works with."""
-
-    stores: Stores
-    threads: Executor
-    clock: Clock
-    observe: Observer
 
 
 class ModelOwner:
@@ -89,7 +77,8 @@ class ModelOwner:
                 if bad:
                     await bury(bad)
                 rejected += len(bad)
-                self._hold(ticket)
+                if not self._intake.is_empty:  # else all of it was taken in before, and nothing waits for a window
+                    self._hold(ticket)
                 crashpoint("buffered")
                 await self._close_if_due()
         return rejected

@@ -7,7 +7,6 @@ from typing import Any, Final, TypeAlias
 from stream_app.core.fold import ONLINE, Fold
 from stream_app.core.windows import Closed
 from stream_app.errors import NotFound, Outage, StreamAppError
-from stream_app.ports import Clock, ControlRequests, Registry
 from stream_app.storage.rows_codec import rows_digest
 from stream_app.values import (
     ControlEntry,
@@ -19,6 +18,7 @@ from stream_app.values import (
     Window,
     WindowHeader,
 )
+from stream_app.worker.hands import Hands
 
 #: Outputs of a loaded batch model in the shapes of `core.contenders`.
 Predict: TypeAlias = Callable[[Features], Floats]
@@ -31,15 +31,15 @@ REQUESTS_EVERY_S: Final = 0.5
 class Sealer:
     """Numbers windows, adds the outputs of batch contenders and the answers to waiting requests."""
 
-    def __init__(
-        self, *, epoch: int, max_rows: int, control: ControlRequests, registry: Registry, load: Load, clock: Clock
-    ) -> None:
+    def __init__(self, hands: Hands, model: str, *, epoch: int, max_rows: int, load: Load) -> None:
+        self._model = model
         self.max_rows = max_rows
         self.epoch = epoch
-        self._control = control
-        self._registry = registry
+        self._control = hands.stores.control
+        self._registry = hands.stores.registry
+        self._clock = hands.clock
+        self._observe = hands.observe
         self._load = load
-        self._clock = clock
         self._loaded: dict[int, Predict] = {}
         self._looked_at = float("-inf")
 
@@ -86,7 +86,14 @@ class Sealer:
         return Window(header=header, rows=rows)
 
     def _outputs(self, rows: Rows) -> Mapping[str, Floats]:
-        return {str(number): predict(rows.features) for number, predict in self._loaded.items()}
+        outputs = {}
+        for number, predict in list(self._loaded.items()):
+            try:
+                outputs[str(number)] = predict(rows.features)
+            except Exception:  # noqa: BLE001 - any: a batch model that cannot answer must not stop the learning
+                del self._loaded[number]
+                self._observe("model_refused", model=self._model, reason="predict")
+        return outputs
 
     def _answers(self, fold: Fold) -> tuple[ControlEntry, ...]:
         """Answer the waiting requests in order; each sees the champion that the one before left."""

@@ -67,6 +67,17 @@ def test_a_window_that_breaks_the_learner_is_quarantined_and_leaves_no_trace() -
     assert hit.apply(window(3, after)).metrics["prequential"] == clean.apply(window(3, after)).metrics["prequential"]
 
 
+def test_a_window_at_which_the_learner_raises_is_quarantined_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers, labels = stream(20)
+    fold = fresh(adapter="river")
+    fold.apply(window(1, rows_of(numbers[:10], labels[:10])))
+    before = fold.probe_hash()
+    monkeypatch.setattr(type(fold.online), "advance", lambda *_: 1 / 0)
+    report = fold.apply(window(2, rows_of(numbers[10:], labels[10:], offset=10)))
+    assert report.quarantined == "the online learner raised ZeroDivisionError: division by zero"
+    assert fold.probe_hash() == before
+
+
 def test_late_rows_and_corrections_are_not_learned_online() -> None:
     numbers, labels = stream(10)
     kinds = [RowKind.RECORD, RowKind.LATE, RowKind.CORRECTION, RowKind.ERASED] + [RowKind.RECORD] * 6
