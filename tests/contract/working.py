@@ -12,7 +12,7 @@ import orjson
 
 from stream_app.bootstrap import Rooms
 from stream_app.kafka.dead_letters import Grave
-from stream_app.ports import Outgoing
+from stream_app.ports import Deliver, Outgoing
 from stream_app.settings import Settings
 from stream_app.values import Partition, Run
 from stream_app.worker.handler import Policy, Tools, WorkerHandler
@@ -66,9 +66,14 @@ class Bench:
 
 @contextmanager
 def bench(
-    settings: Settings, *, incarnation: str = "one", max_bad_share: float = 0.5, max_message_bytes: int = 10_000
+    settings: Settings,
+    *,
+    incarnation: str = "one",
+    max_bad_share: float = 0.5,
+    max_message_bytes: int = 10_000,
+    deliver: Deliver | None = None,
 ) -> Iterator[Bench]:
-    """Open a worker over the settings' storage, as after a start of its process."""
+    """Open a worker over the settings' storage, as after a start of its process; it delivers to `sent`."""
     rooms = Rooms(settings)
     sent: list[Outgoing] = []
     with ThreadPoolExecutor(4) as threads:
@@ -76,7 +81,7 @@ def bench(
         publisher = Publisher(rooms.stores.artifacts, rooms.signer)
         opener = Opener(hands=hands, models=rooms.models, publisher=publisher, load=rooms.load, owner="test")
         tools = Tools(
-            deliver=sent.extend,
+            deliver=deliver or sent.extend,
             partitions=rooms.stores.partitions,
             own=opener.own,
             tidy=rooms.tidier.tidy,
