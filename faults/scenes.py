@@ -237,7 +237,7 @@ def gate_pass(run: Run) -> Outcome:
     # a candidate that loses passes no gate, so that any gain will do, a negative one too
     stage = run.stage("gate-pass", retrain="every_records = 300\nmin_rows = 200\nmin_gain = -1.0")
     workload, sender = stage.workload(), stage.sender()
-    sender.send([workload.good() for _ in range(1_500)])
+    sender.send([workload.good() for _ in range(3_000)])
     sender.flush()
     fleet = Fleet(1, stage.config, stage.folder)
     fleet.start()

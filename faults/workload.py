@@ -137,7 +137,8 @@ class Workload:
         return self._plain()
 
     def good(self) -> Message:
-        """Return a good record with an id."""
+        """Return a good record."""
+        self._count += 1
         return self._plain()
 
     def poisoned(self, kind: str) -> Message:
