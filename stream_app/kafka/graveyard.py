@@ -133,7 +133,9 @@ class Graveyard:
                 found = [_letter(m) for m in _some(reader) if m.error() is None and m.offset() == offset]
                 if found:
                     return found[0]
-        raise NotFound(f"no letter lies in {named}[{partition}] at offset {offset}; it holds those from {begin} to before {end}")
+        raise NotFound(
+            f"no letter lies in {named}[{partition}] at offset {offset}; it holds those from {begin} to before {end}"
+        )
 
     def heaps(self, letters: Iterable[Letter]) -> Sequence[Heap]:
         """Return the letters counted by topic, model and reason, the most first."""
