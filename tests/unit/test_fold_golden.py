@@ -46,7 +46,7 @@ GOLDEN: dict[int, dict[str, dict[str, str]]] = {
                 "0.286959123 0.116510831"
             ),
             "learned": "588 19 1",
-            "drifts": (),
+            "drifts": "",
             "prequential": (
                 "rows=588 left_out=0 accuracy=0.775510204 kappa=0.645010359 log_loss=0.935622498 "
                 "roc_auc=0.86964812 rolling_accuracy=0.775510204 rolling_kappa=0.645010359 "
