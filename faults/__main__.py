@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -73,6 +74,8 @@ SCENES: Final[Mapping[str, Callable[[Run], Outcome]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the scenes that the arguments ask for and return the exit code."""
     asked = _parser().parse_args(arguments)
+    # as an exception, so that workers and broker end with us whichever way we are asked to leave
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     console = Console(stderr=True)
     with _broker() as bootstrap, tempfile.TemporaryDirectory(prefix="faults-") as folder:
         kept = asked.keep or Path(folder)

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -249,7 +249,7 @@ class Stage:
             return []
 
 
-def steady(stage: Stage, per_second: float, seconds: float, *, meanwhile: Any = lambda: None) -> int:  # noqa: ANN401
+def steady(stage: Stage, per_second: float, seconds: float, *, meanwhile: Callable[[], object]) -> int:
     """Send the stage's workload at a steady rate; return how many messages were sent."""
     workload, sender = stage.workload(), stage.sender()
     start, sent = time.monotonic(), 0
