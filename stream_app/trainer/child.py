@@ -5,11 +5,8 @@ file descriptor given: `{"say": words}` while it works, then one `{"result": …
 libraries print goes to the job's log file.
 """
 
-import ctypes
 import os
 import pickle
-import resource
-import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -20,8 +17,8 @@ from typing import Any, Final
 import orjson
 
 from stream_app.errors import Misconfigured
+from stream_app.trainer.limits import die_with, is_lack_of_memory, limit_memory
 
-_PR_SET_PDEATHSIG: Final = 1
 #: Learning and serving come first: a retrain takes what they leave.
 _NICENESS: Final = 10
 
@@ -46,39 +43,13 @@ class Reports:
         """Tell what went wrong; the traceback stays in the log file."""
         traceback.print_exception(error)
         name = type(error).__name__
-        # numpy and Arrow raise kinds of their own
-        kind = "memory" if isinstance(error, MemoryError) else name
+        kind = "memory" if is_lack_of_memory(error) else name
         self._send({"failure": {"kind": kind, "reason": str(error) or name}})
 
     def _send(self, report: Mapping[str, Any]) -> None:
         line = memoryview(orjson.dumps(report, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n")
         while line:
             line = line[os.write(self._descriptor, line) :]
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies; a parent that is dead already ends it now."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def limit_memory(megabytes: int) -> None:
-    """Let allocations fail beyond so much memory, for this process and each that it starts.
-
-    The kernel limits address space only. Libraries reserve gigabytes of it that they never touch (2 GB after
-    the imports here), so what is reserved but not resident by now is added to the limit.
-    """
-    pages = [int(number) for number in _read("/proc/self/statm").split()[:2]]
-    reserved = (pages[0] - pages[1]) * resource.getpagesize()
-    limit = megabytes * 1_000_000 + reserved
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:  # noqa: PTH123 - a file of the kernel
-        return file.read()
 
 
 def scheduler_of(backend: str) -> AbstractContextManager[Any]:

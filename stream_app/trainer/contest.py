@@ -134,7 +134,7 @@ class Contest:
         artifact = stores.registry.version(self._model, number).artifact
         if artifact is None:
             raise NotFound("it has no stored artifact")
-        return unpack(stores.artifacts.get(artifact))
+        return unpack(stores.artifacts.get(artifact), self._tools.trusted)
 
 
 def _contestant(fitted: Fitted) -> Contestant:

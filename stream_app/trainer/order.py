@@ -54,6 +54,8 @@ class Tools:
     artifact_place: str
     public_key: str
     clock: Clock
+    #: the operator's own types that a stored model may hold, dotted
+    trusted: tuple[str, ...] = ()
 
 
 #: Opens the tools. It is pickled by reference and called in the new process.

@@ -108,7 +108,8 @@ class Retraining:
         number = 1 + max((v.number for v in registry.versions(self._model)), default=0)
         artifact = self._store(winner, number)
         self._say("loading the stored bytes in a fresh process")
-        load_in_fresh_process(self._tools.artifact_place, self._tools.public_key, artifact)
+        tools = self._tools
+        load_in_fresh_process(tools.artifact_place, tools.public_key, artifact, trusted=tools.trusted)
         registered = registry.register(self._version(winner, parent, numbers, VersionStatus.GATED, artifact))
         if registered.number != number:
             registry.set_status(self._model, registered.number, VersionStatus.REJECTED)

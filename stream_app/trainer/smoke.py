@@ -7,6 +7,7 @@ and the objects are the very same. Run as a module this is that other process.
 import pickle
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from stream_app.errors import Corrupt, StreamAppError
@@ -20,15 +21,17 @@ _MODULE: Final = "stream_app.trainer.smoke"
 _TAIL: Final = 2_000
 
 
-def load_in_fresh_process(place: str, public_key: str, artifact: StoredArtifact) -> None:
+def load_in_fresh_process(
+    place: str, public_key: str, artifact: StoredArtifact, *, trusted: Sequence[str] = ()
+) -> None:
     """Return once a new process has fetched, verified and unpacked the artifact and predicted the probe records.
 
-    Its answers must be finite and those of the fitted model. `place` is the artifact store, `public_key` in PEM.
-    Raises Corrupt, with what the process said, otherwise.
+    Its answers must be finite and those of the fitted model. `place` is the artifact store, `public_key` in PEM,
+    `trusted` as for `unpack`. Raises Corrupt, with what the process said, otherwise.
     """
     done = subprocess.run(  # noqa: S603 - our own module
         [sys.executable, "-m", _MODULE],
-        input=pickle.dumps((place, public_key, artifact)),
+        input=pickle.dumps((place, public_key, artifact, trusted)),
         stdout=subprocess.PIPE,
         check=False,
     )
@@ -37,9 +40,9 @@ def load_in_fresh_process(place: str, public_key: str, artifact: StoredArtifact)
         raise Corrupt(f"the stored artifact does not work in a fresh process (exit {done.returncode}): {said}")
 
 
-def check(place: str, public_key: str, artifact: StoredArtifact) -> None:
+def check(place: str, public_key: str, artifact: StoredArtifact, trusted: Sequence[str]) -> None:
     """Fetch, verify, unpack and predict; raises Corrupt or Outage."""
-    unpack(ArtifactReader(place, Verifier.from_pem(public_key)).get(artifact)).check()
+    unpack(ArtifactReader(place, Verifier.from_pem(public_key)).get(artifact), trusted).check()
 
 
 def main() -> int:

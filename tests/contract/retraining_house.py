@@ -7,19 +7,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from stream_app.bootstrap import Rooms
+from stream_app.bootstrap import Rooms, trainer_tools
 from stream_app.ports import Recorder
 from stream_app.settings import Settings
-from stream_app.trainer.order import Opening, Order, Tools, Trainee
+from stream_app.trainer.order import Opening, Order, Result, Tools, Trainee
+from stream_app.trainer.retraining import Retraining
 from stream_app.trainer.runner import Ending, Runner
 from stream_app.trainer.service import TrainerService
 from stream_app.values import Job
 from stream_app.worker.opening import schema_of
-from stream_app.worker.replaying import online_outputs
 from tests.contract.working import PLACE, bench, records, run_of, settings_of
 
 #: A candidate that learns the rule of `crossed` at once, and one that learns nothing.
@@ -35,18 +35,7 @@ def small_settings(root: Path, **retrain: Any) -> Settings:  # noqa: ANN401 - an
 
 def open_tools(settings: Settings) -> Tools:
     """Open what a retrain works with; called in its process."""
-    rooms = Rooms(settings)
-
-    def outputs(model: str, *, after: int, through: int) -> Any:  # noqa: ANN401 - three arrays
-        return online_outputs(rooms.stores, rooms.fold(model), after=after, through=through)
-
-    return Tools(
-        stores=rooms.stores,
-        online_outputs=outputs,
-        artifact_place=rooms.artifact_place,
-        public_key=rooms.signer.public_pem(),
-        clock=rooms.clock,
-    )
+    return trainer_tools(settings)
 
 
 def open_and_die(settings: Settings, number: int) -> Tools:
@@ -110,6 +99,8 @@ class House:
     settings: Settings
     rooms: Rooms = field(init=False)
     heard: Recorder = field(default_factory=Recorder)
+    #: what retrains in this process said
+    said: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rooms = Rooms(self.settings)
@@ -143,11 +134,22 @@ class House:
         assert job is not None
         return job
 
-    def run(self, runner: Runner, job: Job | None = None) -> Ending:
-        """Run a job to its end."""
+    def order(self, *, holder: str = "trainer") -> Order:
+        """Return the order of a job that is running under the holder `trainer`."""
         seq = self.rooms.stores.registry.models()[0]["seq"]
-        order = Order(job=job or self.claimed(), trainee=self.trainee, through_seq=seq, holder="trainer")
-        return runner.run(order, lambda: True)
+        return Order(job=self.claimed(), trainee=self.trainee, through_seq=seq, holder=holder)
+
+    def run(self, runner: Runner) -> Ending:
+        """Run a job to its end."""
+        return runner.run(self.order(), lambda: True)
+
+    def retrain_here(self, *, holder: str = "trainer") -> Result:
+        """Carry an order out in this process: what it decides does not depend on where."""
+        order = self.order(holder=holder)
+        result = Retraining(order, open_tools(self.settings), self.said.append).run()
+        ended = replace(order.job, status=result.status, finished_at=self.rooms.clock())
+        assert self.rooms.stores.jobs.finish(ended, holder=holder)
+        return result
 
     def job(self) -> Job:
         """Return the newest job."""
@@ -163,16 +165,22 @@ class House:
         return self.job()
 
 
-def crossed(n: int, *, start: int = 0) -> list[dict[str, Any]]:
-    """Return n records whose label no line can tell: trees learn it, a linear model does not."""
-    return [record | {"y": int((record["a"] > 5) != (record["b"] > 3))} for record in records(n, start=start)]
+def crossed(n: int, *, start: int = 0, turned: bool = False) -> list[dict[str, Any]]:
+    """Return n records whose label no line can tell: trees learn it, a linear model does not.
+
+    Turned, every label is 1: what was learned before is of no use.
+    """
+    return [
+        record | {"y": 1 if turned else int((record["a"] > 5) != (record["b"] > 3))}
+        for record in records(n, start=start)
+    ]
 
 
-async def learn(settings: Settings, n: int, *, start: int = 0) -> None:
+async def learn(settings: Settings, n: int, *, start: int = 0, turned: bool = False) -> None:
     """Let a worker learn n records, answer what is asked for, and leave."""
     with bench(settings) as worker:
         await worker.handler.assigned([PLACE])
-        await worker.take(run_of(crossed(n, start=start), offset=start))
+        await worker.take(run_of(crossed(n, start=start, turned=turned), offset=start))
         await worker.until_settled(start + n - 1)
         async with asyncio.timeout(20):
             while worker.rooms.stores.control.waiting("m"):

@@ -1,6 +1,5 @@
 """Retrains in real processes: how they end, whatever happens to them, and that the champion stays unless they win."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from stream_app.errors import Corrupt
+from stream_app.errors import Corrupt, Fenced, Misconfigured
 from stream_app.messages import RETRAIN_FAILED, RETRAIN_FINISHED, RETRAIN_REJECTED, RETRAIN_STARTED
-from stream_app.trainer.order import Order, Result
+from stream_app.trainer.order import Result
 from stream_app.trainer.runner import Failed, Stopped
 from stream_app.trainer.smoke import load_in_fresh_process
 from stream_app.values import JobStatus, VersionStatus
@@ -47,6 +46,7 @@ def events(house: House) -> list[str]:
 
 
 async def test_a_retrain_ends_in_a_promotion(house: House) -> None:
+    house = with_retrain(house, memory_mb=600)
     job = house.work(house.service())
     assert (job.status, job.trigger, job.attempts, job.version) == (JobStatus.SUCCEEDED, "volume", 1, 2), job.reason
     version = house.rooms.stores.registry.version("m", 2)
@@ -82,16 +82,21 @@ def test_a_candidate_that_is_not_better_is_registered_as_rejected_without_bytes(
 
 
 def test_rows_that_cannot_be_trained_on_are_refused_with_the_reason(house: House) -> None:
-    ending = with_retrain(house, min_rows=5_000).run(house.runner(), house.claimed())
-    assert isinstance(ending, Result)
-    assert ending.status is JobStatus.REJECTED
-    assert ending.reason == "600 rows can be learned from, at least 5,000 are needed"
+    result = with_retrain(house, min_rows=5_000).retrain_here()
+    assert result == Result(status=JobStatus.REJECTED, reason="600 rows can be learned from, at least 5,000 are needed")
 
 
 def test_the_newest_rows_alone_can_be_asked_for(house: House) -> None:
-    ending = with_retrain(house, window_rows=200).run(house.runner(), house.claimed())
-    assert isinstance(ending, Result)
-    assert (ending.verdict["training_rows"], ending.verdict["holdout_rows"]) == (160, 40)
+    result = with_retrain(house, window_rows=200, candidates=[DUMMY]).retrain_here()
+    assert (result.verdict["training_rows"], result.verdict["holdout_rows"]) == (160, 40)
+
+
+def test_candidates_that_can_all_not_be_fitted_are_a_mistake_in_the_settings(house: House) -> None:
+    strange = {"name": "neighbors.KNeighborsClassifier", "params": {"n_neighbors": 5_000}}
+    with pytest.raises(
+        Misconfigured, match=r"retrain.candidates: none can be fitted .* KNeighborsClassifier: Expected"
+    ):
+        with_retrain(house, candidates=[strange]).retrain_here()
 
 
 @pytest.mark.parametrize(
@@ -129,12 +134,13 @@ def test_a_process_that_hangs_is_ended_with_all_it_started(
 def test_a_process_that_may_not_go_on_is_ended(house: House, tmp_path: Path, wait_until: Callable[..., None]) -> None:
     marker = tmp_path / "pids"
     runner = house.runner(openings.open_and_hang, marker)
-    order = Order(job=house.claimed(), trainee=house.trainee, through_seq=1, holder="trainer")
-    assert runner.run(order, lambda: not marker.exists()) == Stopped()
+    assert runner.run(house.order(), lambda: not marker.exists()) == Stopped()
     wait_until(lambda: not any(is_alive(int(pid)) for pid in marker.read_text().split()), 10)
 
 
-def test_a_process_dies_with_its_trainer(house: House, tmp_path: Path, wait_until: Callable[..., None]) -> None:
+def test_a_process_and_all_it_started_die_with_their_trainer(
+    house: House, tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
     marker = tmp_path / "pids"
     code = (
         "import sys, pathlib; from tests.contract.retraining_house import *\n"
@@ -144,12 +150,8 @@ def test_a_process_dies_with_its_trainer(house: House, tmp_path: Path, wait_unti
     arguments = [sys.executable, "-c", code, str(house.settings.storage.root), str(marker)]
     with subprocess.Popen(arguments, cwd=ROOT) as trainer:
         wait_until(marker.exists, 60)
-        child, grandchild = (int(pid) for pid in marker.read_text().split())
         trainer.kill()
-    try:
-        wait_until(lambda: not is_alive(child), 10)
-    finally:
-        os.kill(grandchild, signal.SIGKILL)  # deaf, and its parent was killed before it could end it
+    wait_until(lambda: not any(is_alive(int(pid)) for pid in marker.read_text().split()), 10)
 
 
 def test_a_job_whose_process_died_is_tried_again(house: House, tmp_path: Path) -> None:
@@ -191,31 +193,42 @@ async def test_a_crash_between_gate_and_promotion_registers_nothing_twice(
 
 
 def test_a_job_that_another_trainer_took_registers_nothing(house: House) -> None:
-    job = house.claimed()
-    order = Order(job=job, trainee=house.trainee, through_seq=12, holder="another")
-    ending = house.runner().run(order, lambda: True)
-    assert isinstance(ending, Failed)
-    assert (ending.kind, ending.reason) == ("Fenced", f"job {job.id} is another trainer's now: nothing was registered")
+    with pytest.raises(Fenced, match="job 1 is another trainer's now: nothing was registered"):
+        house.retrain_here(holder="another")
     assert [v.number for v in house.rooms.stores.registry.versions("m")] == [1]
 
 
-async def test_a_batch_champion_is_judged_by_its_answers_and_gives_way_to_the_better(house: House) -> None:
-    house.work(house.service())
+async def test_a_batch_champion_is_judged_by_its_answers_and_gives_way_to_the_online_learner(house: House) -> None:
+    house.retrain_here()
     await learn(house.settings, 60, start=600)
     assert house.champion() == 2
-    ending = with_retrain(house, candidates=[DUMMY]).run(house.runner(), house.claimed())
-    assert isinstance(ending, Result)
-    # 59 rows have the answers of their time, the other 73 those of its stored bytes
-    assert ending.verdict["scores"]["version 2"] == {
-        **ending.verdict["scores"]["version 2"],
-        "rows": 132,
-        "accuracy": 1.0,
-    }
-    assert ending.status is JobStatus.REJECTED
+    house = with_retrain(house, candidates=[DUMMY])
+    result = house.retrain_here()
+    # 59 or 60 rows have the answers of their time, the others those of its stored bytes
+    assert (result.status, result.verdict["compared_rows"]) == (JobStatus.REJECTED, 132)
+    assert result.verdict["scores"]["version 2"]["accuracy"] == 1.0
+    await learn(house.settings, 400, start=660, turned=True)
+    result = house.retrain_here()
+    assert (result.status, result.version) == (JobStatus.SUCCEEDED, None)
+    assert "online beats version 2 by" in result.reason
+    await learn(house.settings, 1, start=1_060)
+    assert house.champion() == 1
+
+
+async def test_a_champion_whose_bytes_are_gone_is_not_beaten(house: House) -> None:
+    house.retrain_here()
+    await learn(house.settings, 1, start=600)
+    artifact = house.rooms.stores.registry.version("m", 2).artifact
+    assert artifact is not None
+    house.rooms.stores.artifacts.delete(artifact.path)
+    result = house.retrain_here()
+    assert result.status is JobStatus.REJECTED
+    assert result.reason == "the champion's answers are missing for 120 of 120 rows, at most 20% may be"
+    assert any(words.startswith("version 2 cannot be loaded") for words in house.said)
 
 
 def test_stored_bytes_that_were_changed_do_not_pass(house: House) -> None:
-    house.work(house.service())
+    house.retrain_here()
     artifact = house.rooms.stores.registry.version("m", 2).artifact
     assert artifact is not None
     path = Path(house.rooms.artifact_place) / artifact.path
