@@ -126,7 +126,7 @@ def _own_value(letter: Letter) -> bytes | None:
     if not index:
         return letter.value
     elements = _parsed(letter.value)
-    if not isinstance(elements, list) or not index.isdigit() or int(index) >= len(elements):
+    if not isinstance(elements, list) or not index.isdecimal() or int(index) >= len(elements):
         return None
     return orjson.dumps(elements[int(index)])
 

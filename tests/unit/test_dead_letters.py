@@ -1,9 +1,12 @@
 """A dead letter tells what happened, and brings its record back as it was, under an id of its own."""
 
+import unicodedata
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stream_app.cli.dlq import printable
 from stream_app.errors import InvalidRecord, Misconfigured
@@ -193,6 +196,51 @@ def test_corrections_are_read_by_place() -> None:
 def test_a_wrong_correction_names_line_field_and_what_was_expected(line: bytes, message: str) -> None:
     with pytest.raises(Misconfigured, match=message):
         read_corrections([line], "t.dlq")
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+ANY_VALUE = st.binary(max_size=50) | ANY_JSON.map(orjson.dumps) | st.none()
+ANY_HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from(["trace", "x-dlq-index", "x-dlq-attempts", "x-stream-app-origin"]), st.binary(max_size=20)
+    ),
+    max_size=4,
+)
+
+
+@given(value=ANY_VALUE, headers=ANY_HEADERS, index=st.none() | st.integers(0, 5))
+def test_whatever_lies_in_a_letter_comes_back_or_is_refused_and_the_same_each_time(
+    value: bytes | None, headers: list[tuple[str, bytes]], index: int | None
+) -> None:
+    shaped = letter(value, headers=tuple(headers), index=index)
+    forged = Letter(**{**_fields(shaped), "headers": (*shaped.headers, *headers)})
+    for each in (shaped, forged):
+        result = resurrect(each, SOURCES)
+        assert result == resurrect(each, SOURCES)
+        if isinstance(result, Outgoing):
+            assert not [name for name, _ in result.headers[:-1] if name.startswith("x-dlq-")]
+            record = orjson.loads(result.value or b"") if (result.value or b"")[:1] == b"{" and _is_json(result) else {}
+            assert not record or record.get("event_id") is not None or "specversion" in record
+
+
+def _is_json(message: Outgoing) -> bool:
+    try:
+        orjson.loads(message.value or b"")
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+@given(st.text())
+def test_printable_text_says_the_same_and_can_be_told_what_was_escaped(text: str) -> None:
+    shown = printable(text)
+    assert "\x1b" not in shown
+    assert all(c == "\n" or c.isprintable() or unicodedata.category(c) == "Zs" for c in shown)
+    assert printable(shown) == shown
 
 
 def test_nothing_that_a_terminal_obeys_or_hides_is_printed() -> None:
