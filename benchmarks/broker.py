@@ -37,12 +37,16 @@ def running() -> Iterator[str]:
 
 @contextmanager
 def filled(bootstrap: str, count: int) -> Iterator[str]:
-    """Yield the name of a fresh topic with `count` records; it is deleted at the end."""
+    """Yield a fresh topic with `count` records; it goes at the end, with the topics that workers named after it."""
     topic = f"bench-{uuid.uuid4().hex[:8]}"
-    fill(bootstrap, topic, count)
-    yield topic
-    admin = AdminClient(options(bootstrap))
-    admin.delete_topics([topic])[topic].result()
+    try:
+        fill(bootstrap, topic, count)
+        yield topic
+    finally:
+        admin = AdminClient(options(bootstrap))
+        named = [name for name in admin.list_topics(timeout=FLUSH_S).topics if name.startswith(topic)]
+        for deleted in admin.delete_topics(named).values() if named else ():
+            deleted.result()
 
 
 def options(bootstrap: str) -> dict[str, Any]:
