@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stream_app.core.schema import Schema
 from stream_app.core.training import LogRows
@@ -55,7 +56,11 @@ def to_log_rows(table: pa.Table, schema: Schema) -> LogRows:
         ids=_learning_ids(table),
         features=Features(numeric=numeric, categorical=categorical),
         labels=table["label"].to_numpy(),
-        outputs={n.removeprefix(_OUTPUT): _outputs(table[n]) for n in table.column_names if n.startswith(_OUTPUT)},
+        outputs={
+            name.removeprefix(_OUTPUT): _outputs(table[name], len(schema.classes))
+            for name in table.column_names
+            if name.startswith(_OUTPUT)
+        },
     )
 
 
@@ -68,14 +73,13 @@ def _learning_ids(table: pa.Table) -> list[str | None] | None:
     return [event if prediction is None else f"\0{prediction}" for prediction, event in pairs]
 
 
-def _outputs(column: pa.ChunkedArray) -> Floats:
+def _outputs(column: pa.ChunkedArray, classes: int) -> Floats:
     """Return float64[n] or [n, classes]; NaN where the version gave no answer."""
-    if not pa.types.is_fixed_size_list(column.type):
+    if not pa.types.is_list(column.type):
         return np.array(column.to_numpy(), dtype=np.float64)
-    outputs = np.full((len(column), column.type.list_size), np.nan)
-    given = column.is_valid().to_numpy()
-    answers = column.drop_null().combine_chunks().flatten().to_numpy()
-    outputs[given] = answers.reshape(-1, column.type.list_size)
+    outputs = np.full((len(column), classes), np.nan)
+    # flattening leaves the rows without an answer out
+    outputs[column.is_valid().to_numpy()] = pc.list_flatten(column).to_numpy().reshape(-1, classes)
     return outputs
 
 
