@@ -74,7 +74,7 @@ def is_ours(header: str) -> bool:
 def attempts_of(headers: Sequence[tuple[str, bytes]]) -> int:
     """Return how often a message has been replayed before."""
     found = [value for name, value in headers if name == ATTEMPTS]
-    return int(found[-1]) if found and found[-1].isdigit() else 0
+    return int(found[-1]) if found and found[-1] and found[-1].isdigit() else 0
 
 
 def _trace(error: BaseException | str) -> str:
