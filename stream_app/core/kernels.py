@@ -92,6 +92,19 @@ def _standardise(  # pragma: no cover - compiled
         counts[j], means[j], variances[j] = count, mean, variance
 
 
+def minus_log(chances: Floats) -> Floats:
+    """Return -log of each chance, float64[n], to the last bit what `math.log` says (numpy's vector log does not)."""
+    losses = np.empty(len(chances))
+    _minus_log(loopable(chances), losses)
+    return losses
+
+
+@compiled
+def _minus_log(chances: Floats, losses: Floats) -> None:  # pragma: no cover - compiled
+    for i in range(len(chances)):
+        losses[i] = -math.log(chances[i])
+
+
 @compiled
 def _rescale(x: Floats, means: Floats, variances: Floats, half: float, scaled: Floats) -> None:  # pragma: no cover
     for j in range(x.shape[1]):

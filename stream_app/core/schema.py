@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, Literal
 
@@ -113,13 +114,15 @@ class Schema:
         """Turn n records' features into arrays; raises InvalidRecord that names the first bad field."""
         numbers, categories = self._encoders
         try:
-            columns = [encode(records) for encode in numbers]
+            numeric = (
+                self._matrix(records) if self._is_plain else _stacked([encode(records) for encode in numbers], records)
+            )
             texts = [encode(records) for encode in categories]
             self._refuse_extra(records)
         except (InvalidRecord, KeyError, TypeError) as error:
             raise self._culprit(records) from error
         return Features(
-            numeric=np.column_stack(columns) if columns else np.empty((len(records), 0)),
+            numeric=numeric,
             categorical=np.column_stack(texts) if texts else np.empty((len(records), 0), dtype=object),
         )
 
@@ -129,6 +132,28 @@ class Schema:
             [_Numbers(f) for f in self.fields if f.type == "number"],
             [_Categories(f) for f in self.fields if f.type == "category"],
         )
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether numbers can be taken out of a record by one call: several, and none of them optional."""
+        numbers = self._encoders[0]
+        return len(numbers) > 1 and all(encode.field.required for encode in numbers)
+
+    def _matrix(self, records: Sequence[Mapping[str, Any]]) -> Floats:
+        """Take all numbers in one pass, float64[n, k]; what is wrong with them is found out elsewhere."""
+        values = list(chain.from_iterable(map(itemgetter(*self.numeric), records)))
+        if not set(map(type, values)) <= {int, float}:
+            raise InvalidRecord("wrong_type", "a number")
+        matrix = np.array(values, dtype=np.float64).reshape(-1, len(self.numeric))
+        lows, highs = self._bounds
+        if np.any((matrix < lows) | (matrix > highs)):
+            raise InvalidRecord("out_of_bounds", "a number")
+        return matrix
+
+    @cached_property
+    def _bounds(self) -> tuple[Floats, Floats]:
+        numbers = self._encoders[0]
+        return np.array([n.low for n in numbers]), np.array([n.high for n in numbers])
 
     def _culprit(self, records: Sequence[Mapping[str, Any]]) -> InvalidRecord:
         """Return what is wrong with the first bad record, in words for people."""
@@ -166,13 +191,17 @@ class Schema:
         return code if self.task is Task.REGRESSION else self.classes[int(code)]
 
 
+def _stacked(columns: list[Floats], records: Sequence[Mapping[str, Any]]) -> Floats:
+    return np.column_stack(columns) if columns else np.empty((len(records), 0))
+
+
 class _Numbers:
     """Encodes one numeric column."""
 
     def __init__(self, field: Field) -> None:
         self.field = field
-        self._low = -LARGEST if field.low is None else max(field.low, -LARGEST)
-        self._high = LARGEST if field.high is None else min(field.high, LARGEST)
+        self.low = -LARGEST if field.low is None else max(field.low, -LARGEST)
+        self.high = LARGEST if field.high is None else min(field.high, LARGEST)
         self._types = {int, float} if field.required else {int, float, type(None)}
         self._get: Callable[[Mapping[str, Any]], Any] = (
             itemgetter(field.name) if field.required else lambda record: record.get(field.name)
@@ -184,7 +213,7 @@ class _Numbers:
             raise InvalidRecord("wrong_type", self.field.name)
         column = np.array(raw, dtype=np.float64)
         # NaN stands for an explicit missing value here, so only what compares as outside is refused
-        if np.any((column < self._low) | (column > self._high)):
+        if np.any((column < self.low) | (column > self.high)):
             raise InvalidRecord("out_of_bounds", self.field.name)
         return column
 
@@ -195,10 +224,8 @@ class _Numbers:
             raise InvalidRecord("missing_field", f"field {name!r} is missing, expected a number")
         if type(value) not in self._types:
             raise InvalidRecord("wrong_type", f"field {name!r} is {_shown(value)}, expected a number")
-        if value is not None and not self._low <= value <= self._high:
-            raise InvalidRecord(
-                "out_of_bounds", f"field {name!r} is {value!r}, expected {self._low:g} to {self._high:g}"
-            )
+        if value is not None and not self.low <= value <= self.high:
+            raise InvalidRecord("out_of_bounds", f"field {name!r} is {value!r}, expected {self.low:g} to {self.high:g}")
 
 
 class _Categories:

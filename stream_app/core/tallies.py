@@ -73,8 +73,9 @@ class ClassScores:
             chances = np.where(true == 1, scores[:, 0], 1.0 - scores[:, 0])
         else:
             chances = scores[np.arange(len(true)), true]
-        clipped = np.clip(chances, CLIP, 1.0 - CLIP).tolist()
-        return -np.fromiter(map(math.log, clipped), dtype=np.float64, count=len(clipped))
+        from stream_app.core.kernels import minus_log  # noqa: PLC0415 - numba loads when first needed
+
+        return minus_log(np.clip(chances, CLIP, 1.0 - CLIP))
 
     def _add_to_curves(self, scores: Floats, true: Ints) -> None:
         places = np.clip(scores * THRESHOLDS, 0, THRESHOLDS - 1).astype(np.int64)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
@@ -75,6 +76,9 @@ class Map:
         fed = self.ingest.get(run.partition.topic)
         if fed is not None:
             return [fed] * len(decoded.records)
+        only = _only_model(decoded.records)
+        if only is not None:
+            return [only] * len(decoded.records)
         named = [record.get("model") for record in decoded.records]
         if not any(named) and len(set(run.keys)) == 1:
             return [_text(run.keys[0])] * len(named)
@@ -100,6 +104,16 @@ class Map:
             partition=self.homes[model],
             timestamp_ms=run.timestamps_ms[position],
         )
+
+
+def _only_model(records: Sequence[Mapping[str, object]]) -> str | None:
+    """Return the model that every record names in its field, None if that is not one and the same."""
+    try:
+        found = set(map(itemgetter("model"), records))
+    except (KeyError, TypeError):  # absent, or nothing that could be a name
+        return None
+    name = found.pop() if len(found) == 1 else None
+    return name if isinstance(name, str) else None
 
 
 def _batch(run: Run, decoded: Decoded, chosen: Sequence[int] | None) -> Batch:

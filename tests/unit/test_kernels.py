@@ -1,6 +1,7 @@
 """The compiled loops say what River says, to the last bit, on real rows and on rows made to break them."""
 
 import copy
+import math
 from collections.abc import Mapping
 from itertools import pairwise
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from sklearn.datasets import load_iris
 from stream_app.core.compiled_adapter import CompiledContender
 from stream_app.core.contenders import Contender
 from stream_app.core.estimators import inner
-from stream_app.core.kernels import compiled, rescale, standardise
+from stream_app.core.kernels import compiled, minus_log, rescale, standardise
 from stream_app.core.models import build
 from stream_app.core.outputs import predict_plain
 from stream_app.core.river_adapter import RiverContender
@@ -356,3 +357,8 @@ def test_what_it_does_not_know_is_refused_by_name_and_auto_goes_through_river(
 
 def test_auto_compiles_where_it_can() -> None:
     assert isinstance(build(numeric_shape(2), learner(adapter="auto"), seed=1), CompiledContender)
+
+
+@given(st.lists(st.floats(1e-15, 1.0), max_size=50))
+def test_logarithms_are_those_of_the_interpreter(chances: list[float]) -> None:
+    assert minus_log(np.array(chances)).tolist() == [-math.log(chance) for chance in chances]

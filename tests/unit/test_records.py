@@ -153,7 +153,10 @@ json_values = st.recursive(
 )
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["a", "b", "c", "y", "label", "features", "served"]), json_values), max_size=6))
+names = st.sampled_from(["a", "b", "c", "y", "label", "features", "served"])
+
+
+@given(st.lists(st.dictionaries(names, json_values), max_size=6))
 def test_whatever_comes_is_a_row_or_rejected_and_rows_are_finite(records: list[dict[str, Any]]) -> None:
     rows, rejected = canonicalise(SCHEMA, TIMES, batch(records))
     assert len(rows) + len(rejected) == len(records)
