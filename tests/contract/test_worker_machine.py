@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from stream_app.errors import Fenced
 from stream_app.ports import Outgoing
 from stream_app.settings import Settings
-from tests.contract.proofs import proved, steady
+from tests.contract.proofs import proved, settle, steady
 from tests.contract.working import PLACE, bench, run_of
 from tests.unit.machine import WorkerMachine
 
@@ -64,6 +64,9 @@ class RealWorker:
 
     def drain(self) -> None:
         self._run(self._made.handler.drain())
+
+    def settle(self) -> None:
+        self._run(settle(self._made))
 
     def stop(self) -> None:
         self._run(self._made.handler.revoked([PLACE]))

@@ -24,6 +24,9 @@ class Worker(Protocol):
     def drain(self) -> None:
         """Make everything durable; raises Fenced."""
 
+    def settle(self) -> None:
+        """Wait until what is carried has ended."""
+
     def stop(self) -> None:
         """End as a crash does, once what is carried has ended."""
 
@@ -130,6 +133,7 @@ class WorkerMachine(RuleBasedStateMachine):
     def zombie_writes(self) -> None:
         """I7: whatever it still does, nothing of it reaches the log."""
         zombie, cursor = self.zombies.pop()
+        self.owner.settle()
         before = (self.evidence().rows(), self.evidence().counts())
         self.try_in_vain(zombie, cursor)
         assert (self.evidence().rows(), self.evidence().counts()) == before

@@ -115,6 +115,9 @@ class PureWorker:
         if not self.intake.is_empty:
             self._carry(Closing.STOP)
 
+    def settle(self) -> None:
+        pass
+
     def stop(self) -> None:
         pass
 
