@@ -47,7 +47,7 @@ SLEEP_AT: Final = ("buffered:4", "file_durable:2", "committed:3", "effects:3", "
 FENCED: Final = 70
 TEMPORARY: Final = 75
 #: Tries to put a worker to sleep outside of any transaction.
-SLEEPS: Final = 6
+SLEEPS: Final = 10
 #: Seconds for a full retrain of each model.
 TRAINED_WITHIN_S: Final = 120.0
 
@@ -144,7 +144,7 @@ def zombies(run: Run, points: Sequence[str] = SLEEP_AT) -> Outcome:
     def feed() -> None:
         sender.send([workload.next() for _ in range(BURST)])
 
-    codes: dict[str, int | None] = {}
+    codes: dict[str, int | str | None] = {}
     with stage.observing():
         for point in points:
             codes[point] = _sleep_and_wake(run, stage, point, feed)
@@ -259,21 +259,24 @@ def _is_trained(stage: Stage) -> bool:
     return not stage.jobs("status IN ('queued', 'running')") and len(stage.jobs("version IS NOT NULL")) >= len(MODELS)
 
 
-def _sleep_and_wake(run: Run, stage: Stage, point: str, feed: Callable[[], None]) -> int | None:
-    """Return how the sleeper ended, None if it did not.
+def _sleep_and_wake(run: Run, stage: Stage, point: str, feed: Callable[[], None]) -> int | str | None:
+    """Return how the sleeper ended, None if it did not, or where it always was when it fell asleep.
 
     Another thread of it may be inside a transaction when it falls asleep. On SQLite it then keeps the database from
     everybody until it wakes, and no other worker can take its models: such a sleep proves nothing and is repeated.
     """
-    entry = ("-m", "faults.sleeper", point) if run.entry == HONEST else (*run.entry, point)
-    sleeper = _worker(run, stage, f"sleeper-{point.partition(':')[0]}", {}, entry=entry)
-    for _ in range(SLEEPS):
+    name, _, passes = point.partition(":")
+    for attempt in range(SLEEPS):
+        # later each time: the models of a worker that starts go through their first windows in step
+        place = f"{name}:{int(passes) + attempt}"
+        entry = ("-m", "faults.sleeper", place) if run.entry == HONEST else (*run.entry, place)
+        sleeper = _worker(run, stage, f"sleeper-{name}", {}, entry=entry)
         sleeper.start()
-        wait_until(lambda: sleeper.is_asleep() or sleeper.wait(0) is not None, CRASH_WITHIN_S, meanwhile=feed)
+        wait_until(lambda: sleeper.is_asleep() or sleeper.wait(0) is not None, CRASH_WITHIN_S, meanwhile=feed)  # noqa: B023 - called at once
         if sleeper.is_asleep() and stage.is_writable():
             return _replaced(run, stage, sleeper, feed)
         sleeper.end()
-    return None
+    return "in a transaction"
 
 
 def _replaced(run: Run, stage: Stage, sleeper: Worker, feed: Callable[[], None]) -> int | None:
