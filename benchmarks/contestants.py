@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import tempfile
 import venv
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,9 @@ def run_peer(name: str, bootstrap: str, topic: str, count: int) -> Round:
     python = quix_python() if name == "quix" else sys.executable
     where = [str(rows.FILE)] if name == "memory_loop" else [bootstrap, topic]
     command = [str(python), "-W", "ignore", str(PEERS / f"{name}.py"), *where, str(count)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=worker.PATIENCE_S)
+    with tempfile.TemporaryDirectory() as folder:  # Faust makes folders where it stands
+        options = {"cwd": folder, "timeout": worker.PATIENCE_S}
+        done = subprocess.run(command, check=False, capture_output=True, text=True, **options)
     said = [line[line.index("{") :] for line in done.stdout.splitlines() if '{"began_at"' in line]
     if not said:
         raise RuntimeError(f"{name} ended with code {done.returncode} and no result: {done.stderr[-1000:]}")
