@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -178,10 +178,15 @@ def crossed(n: int, *, start: int = 0, turned: bool = False) -> list[dict[str, A
 
 async def learn(settings: Settings, n: int, *, start: int = 0, turned: bool = False) -> None:
     """Let a worker learn n records, answer what is asked for, and leave."""
+    await learn_records(settings, crossed(n, start=start, turned=turned), start=start)
+
+
+async def learn_records(settings: Settings, chosen: Sequence[dict[str, Any]], *, start: int = 0) -> None:
+    """Let a worker learn these records, answer what is asked for, and leave."""
     with bench(settings) as worker:
         await worker.handler.assigned([PLACE])
-        await worker.take(run_of(crossed(n, start=start, turned=turned), offset=start))
-        await worker.until_settled(start + n - 1)
+        await worker.take(run_of(chosen, offset=start))
+        await worker.until_settled(start + len(chosen) - 1)
         async with asyncio.timeout(20):
             while worker.rooms.stores.control.waiting("m"):
                 await worker.handler.tick()

@@ -17,7 +17,17 @@ from stream_app.trainer.runner import Failed, Stopped
 from stream_app.trainer.smoke import load_in_fresh_process
 from stream_app.values import JobStatus, VersionStatus
 from tests.contract import retraining_house as openings
-from tests.contract.retraining_house import DUMMY, TREE, House, is_alive, learn, small_settings
+from tests.contract.retraining_house import (
+    DUMMY,
+    TREE,
+    House,
+    crossed,
+    is_alive,
+    learn,
+    learn_records,
+    small_settings,
+)
+from tests.contract.working import settings_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -213,6 +223,42 @@ async def test_a_batch_champion_is_judged_by_its_answers_and_gives_way_to_the_on
     assert "online beats version 2 by" in result.reason
     await learn(house.settings, 1, start=1_060)
     assert house.champion() == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "tree", "label"),
+    [
+        ("multiclass", "tree.DecisionTreeClassifier", lambda a, c: "xyz"[int(a > 5) + (c == "u")]),
+        ("regression", "tree.DecisionTreeRegressor", lambda a, c: float(a > 5) * 10 + (c == "u")),
+    ],
+)
+async def test_every_task_is_retrained_with_categories_and_gaps(
+    tmp_path: Path, task: str, tree: str, label: Callable[[float, str], Any]
+) -> None:
+    candidates = [{"name": tree, "params": {"max_depth": 4}}]
+    changes = {
+        "task": task,
+        "features": {"a": {"required": False}, "c": {"type": "category"}},
+        "classes": ["x", "y", "z"] if task == "multiclass" else None,
+        "retrain": {"candidates": candidates, "min_rows": 100, "min_gain": 0.1},
+    }
+    house = House(settings_of(tmp_path, **changes))
+
+    def chosen(n: int, start: int) -> list[dict[str, Any]]:
+        plain = [(r["a"], "uvw"[i % 3]) for i, r in enumerate(crossed(n, start=start))]
+        return [{"a": None if i % 50 == 7 else a, "c": c, "y": label(a, c)} for i, (a, c) in enumerate(plain)]
+
+    await learn_records(house.settings, chosen(400, 0))
+    first = house.retrain_here()
+    assert (first.status, first.version) == (JobStatus.SUCCEEDED, 2), first.reason
+    await learn_records(house.settings, chosen(400, 400), start=400)
+    assert house.champion() == 2
+    second = house.retrain_here()
+    # the champion answered the holdout when it was new: nothing was loaded, and the same tree is hardly better
+    assert second.status is JobStatus.REJECTED, second.reason
+    assert second.verdict["compared_rows"] == second.verdict["holdout_rows"] == 160
+    assert second.verdict["scores"]["version 2"]["left_out"] == 0
+    assert not any("cannot be loaded" in words for words in house.said)
 
 
 async def test_a_champion_whose_bytes_are_gone_is_not_beaten(house: House) -> None:
