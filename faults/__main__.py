@@ -23,6 +23,8 @@ from faults.scenes import Outcome, Run
 
 #: A check ran, and what it checked is wrong.
 CHECK_FAILED: Final = 3
+#: Columns of the table of results; a pipe says that it has 80.
+WIDTH: Final = 130
 #: Crash points at which a mutant must be caught: what it loses lies between the position and the commit.
 MUTANT_POINTS: Final = {"buffered": 5, "commit_open": 4}
 #: Late enough that the first promotion is answered: a window that answers it again is refused for that already.
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.json:
         sys.stdout.write(json.dumps(result, indent=2) + "\n")
     else:
-        _show(outcomes, Console())
+        _show(outcomes, Console(width=max(WIDTH, Console().width)))
     return 0 if result["ok"] else CHECK_FAILED
 
 
