@@ -102,16 +102,24 @@ class Contest:
 
     def _defenders(self, parent: int, holdout: LogRows, through: int) -> list[Contestant]:
         """Return the champion, and the online learner if that is somebody else."""
+        if parent == ONLINE:
+            answers = self._online_outputs(holdout, through)
+            return [Contestant(name=ONLINE_NAME, role=Role.CHAMPION, outputs=answers)]
+        champion = Contestant(
+            name=f"version {parent}", role=Role.CHAMPION, outputs=self._batch_outputs(parent, holdout)
+        )
+        try:
+            answers = self._online_outputs(holdout, through)
+        except (Corrupt, NotFound) as error:  # it is one more challenger here: the others go on without it
+            self._say(f"the online learner cannot be folded again: {error}")
+            return [champion]
+        return [champion, Contestant(name=ONLINE_NAME, role=Role.ONLINE, outputs=answers)]
+
+    def _online_outputs(self, holdout: LogRows, through: int) -> Floats:
         seqs, positions, outputs = self._tools.online_outputs(
             self._model, after=int(holdout.seqs[0]) - 1, through=through
         )
-        answers = aligned(holdout, seqs, positions, outputs) if len(seqs) else self._silence(holdout)
-        if parent == ONLINE:
-            return [Contestant(name=ONLINE_NAME, role=Role.CHAMPION, outputs=answers)]
-        return [
-            Contestant(name=f"version {parent}", role=Role.CHAMPION, outputs=self._batch_outputs(parent, holdout)),
-            Contestant(name=ONLINE_NAME, role=Role.ONLINE, outputs=answers),
-        ]
+        return aligned(holdout, seqs, positions, outputs) if len(seqs) else self._silence(holdout)
 
     def _batch_outputs(self, number: int, holdout: LogRows) -> Floats:
         """Return what a batch version said at the time; where it did not serve yet, what it says now."""

@@ -109,8 +109,8 @@ def _environment(n_jobs: int) -> Mapping[str, str]:
     """Return the child's environment.
 
     Without a limit histogram boosting alone takes every core, and on a busy machine its threads wait for each
-    other: tests on 400 rows took 7 s instead of 0.2. Arrow's own allocator reserves a gigabyte at its first use, which a
-    limit of memory would count.
+    other: tests on 400 rows took 7 s instead of 0.2. Arrow's own allocator reserves a gigabyte at its first use,
+    which a limit of memory would count.
     """
     threads = dict.fromkeys(_THREADS, str(n_jobs)) if n_jobs > 0 else {}
     return {**os.environ, **threads, "ARROW_DEFAULT_MEMORY_POOL": "system"}

@@ -18,7 +18,7 @@ from stream_app.trainer.order import Opening, Order, Result, Tools, Trainee
 from stream_app.trainer.retraining import Retraining
 from stream_app.trainer.runner import Ending, Runner
 from stream_app.trainer.service import TrainerService
-from stream_app.values import Job
+from stream_app.values import Job, JobStatus
 from stream_app.worker.opening import schema_of
 from tests.contract.working import PLACE, bench, records, run_of, settings_of
 
@@ -143,13 +143,18 @@ class House:
         """Run a job to its end."""
         return runner.run(self.order(), lambda: True)
 
-    def retrain_here(self, *, holder: str = "trainer") -> Result:
+    def retrain_here(self, *, holder: str = "trainer", **tools: Any) -> Result:  # noqa: ANN401 - other tools, by name
         """Carry an order out in this process: what it decides does not depend on where."""
         order = self.order(holder=holder)
-        result = Retraining(order, open_tools(self.settings), self.said.append).run()
+        result = Retraining(order, replace(open_tools(self.settings), **tools), self.said.append).run()
         ended = replace(order.job, status=result.status, finished_at=self.rooms.clock())
         assert self.rooms.stores.jobs.finish(ended, holder=holder)
         return result
+
+    def give_up(self) -> None:
+        """Let the newest job fail."""
+        ended = replace(self.job(), status=JobStatus.FAILED, finished_at=self.rooms.clock())
+        assert self.rooms.stores.jobs.finish(ended, holder="trainer")
 
     def job(self) -> Job:
         """Return the newest job."""

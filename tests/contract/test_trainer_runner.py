@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stream_app.errors import Corrupt, Fenced, Misconfigured
+from stream_app.errors import Corrupt, Fenced, Misconfigured, NotFound
 from stream_app.messages import RETRAIN_FAILED, RETRAIN_FINISHED, RETRAIN_REJECTED, RETRAIN_STARTED
 from stream_app.trainer.order import Result
 from stream_app.trainer.runner import Failed, Stopped
@@ -259,6 +259,20 @@ async def test_every_task_is_retrained_with_categories_and_gaps(
     assert second.verdict["compared_rows"] == second.verdict["holdout_rows"] == 160
     assert second.verdict["scores"]["version 2"]["left_out"] == 0
     assert not any("cannot be loaded" in words for words in house.said)
+
+
+async def test_an_online_learner_that_cannot_be_folded_again_is_missed_only_as_champion(house: House) -> None:
+    def dropped(model: str, *, after: int, through: int) -> Any:  # noqa: ANN401, ARG001 - the face of the tool
+        raise NotFound(f"{model}: window 1 was dropped by retention")
+
+    with pytest.raises(NotFound, match="dropped by retention"):
+        house.retrain_here(online_outputs=dropped)
+    house.give_up()
+    house.retrain_here()
+    await learn(house.settings, 1, start=600)
+    result = house.retrain_here(online_outputs=dropped)
+    assert list(result.verdict["scores"]) == ["version 2", "DecisionTreeClassifier"]
+    assert "the online learner cannot be folded again: m: window 1 was dropped by retention" in house.said
 
 
 async def test_a_champion_whose_bytes_are_gone_is_not_beaten(house: House) -> None:
