@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 
@@ -15,13 +15,16 @@ from stream_app.bootstrap import Rooms
 from stream_app.kafka.producer import Producer
 from stream_app.kafka.relay import Relay
 from stream_app.settings import Settings
-from stream_app.stream.app import build_app
+from stream_app.stream.app import StreamApp, build_app
 from stream_app.stream.app import run_worker as run_app
 from stream_app.telemetry import logs
 from stream_app.telemetry.health import Check, HealthServer, Served
 from stream_app.telemetry.metrics import CONTENT_TYPE, PrometheusObserver
 from stream_app.worker.handler import TICK_S
 from stream_app.worker.tidying import TIDY_EVERY_S
+
+#: Seconds between two reports of the lag.
+LAG_EVERY_S: Final = 5.0
 
 Checks: TypeAlias = Mapping[str, Check]
 
@@ -43,7 +46,13 @@ def run_worker(settings: Settings) -> int:
         ready: Checks = {"assignment": lambda: None if app.is_ready() else "no partition is assigned and in place yet"}
         stack.enter_context(_health(settings, settings.http.worker_port, observe, live=live, ready=ready))
         relaying = partial(_relay, rooms.relay())
-        return run_app(app, _every(TICK_S, handler.tick), _every(TIDY_EVERY_S, handler.tidy), relaying)
+        lag = _every(LAG_EVERY_S, partial(_tell_lag, app, settings.kafka.group_id, observe))
+        return run_app(app, _every(TICK_S, handler.tick), _every(TIDY_EVERY_S, handler.tidy), relaying, lag)
+
+
+async def _tell_lag(app: StreamApp, group: str, observe: PrometheusObserver) -> None:
+    for (topic, number), behind in app.watchdog.lag.items():
+        observe("consumer_lag", amount=behind, topic=topic, partition=str(number), group=group)
 
 
 def run_trainer(settings: Settings) -> int:

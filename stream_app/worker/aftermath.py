@@ -11,6 +11,7 @@ from stream_app.ports import Clock, Effects, Observer, Publication, Stores
 from stream_app.settings import PublishSettings, WindowSettings
 from stream_app.values import FoldReport, Window
 from stream_app.worker.publishing import Publisher
+from stream_app.worker.telling import tell
 
 
 class Aftermath:
@@ -47,7 +48,7 @@ class Aftermath:
     def apply(self, window: Window, report: FoldReport, fold: Fold) -> None:
         """Store the effects of a window that was just committed and folded, then what is due."""
         self.effects(window, report, fold)
-        self._tell(window, report, fold)
+        tell(self._observe, window, report, fold, self._clock())
         self._checkpoint_if_due(fold)
         self.publish_if_due(fold)
 
@@ -57,6 +58,10 @@ class Aftermath:
         self._stores.log.apply_effects(fold.model, epoch=self._epoch, effects=effects)
         if effects.promoted:
             self._published_at = (fold.learned, self._clock())
+            self._serves(fold, effects.promoted[1])
+
+    def _serves(self, fold: Fold, publication: Publication) -> None:
+        self._observe("model_info", model=fold.model, version=publication.version, algorithm=publication.algorithm)
 
     def _promoted(self, window: Window, fold: Fold) -> tuple[int, Publication] | None:
         accepted = [e for e in window.header.control if e.accepted]
@@ -77,6 +82,7 @@ class Aftermath:
         crashpoint("outbox")
         self._published_at = (fold.learned, self._clock())
         self._observe("snapshots_published", model=fold.model)
+        self._serves(fold, publication)
 
     def _is_publication_due(self, fold: Fold) -> bool:
         learned = fold.learned - self._published_at[0]
@@ -109,20 +115,6 @@ class Aftermath:
         self.publish_if_due(fold)
         if fold.seq > self._checkpoint_at[0]:
             self.checkpoint(fold)
-
-    def _tell(self, window: Window, report: FoldReport, fold: Fold) -> None:
-        counts = window.header.counts
-        for outcome in ("learned", "late", "corrections", "duplicates", "dead_lettered", "forwarded"):
-            amount = getattr(counts, outcome)
-            if amount:
-                self._observe("events_consumed", amount=amount, model=fold.model, outcome=outcome)
-        if window.rows is not None:
-            self._observe("window_size_events", amount=len(window.rows), model=fold.model)
-        for drift in report.drifts:
-            self._observe("drift_detected", model=fold.model, feature=drift.feature, detector=drift.detector)
-        for metric, value in report.metrics["prequential"].items():
-            if isinstance(value, int | float):
-                self._observe("model_score", amount=float(value), model=fold.model, metric=metric, split="prequential")
 
 
 def _events(window: Window, report: FoldReport) -> tuple[tuple[str, bytes], ...]:
