@@ -131,17 +131,15 @@ def test_a_process_that_fails_says_how(
     assert house.champion() == 1
 
 
-def test_a_process_that_hangs_is_ended_with_all_it_started(
+def test_a_process_that_takes_too_long_is_ended(house: House, tmp_path: Path) -> None:
+    house = with_retrain(house, timeout_s=0.5)
+    ending = house.run(house.runner(openings.open_and_hang, tmp_path / "pids"))
+    assert ending == Failed(kind="timeout", reason="ended after the limit of 0.5 s", may_repeat=False)
+
+
+def test_a_process_that_is_told_to_end_and_is_deaf_is_ended_with_all_it_started(
     house: House, tmp_path: Path, wait_until: Callable[..., None]
 ) -> None:
-    marker = tmp_path / "pids"
-    house = with_retrain(house, timeout_s=8)
-    ending = house.run(house.runner(openings.open_and_hang, marker))
-    assert ending == Failed(kind="timeout", reason="ended after the limit of 8 s", may_repeat=False)
-    wait_until(lambda: not any(is_alive(int(pid)) for pid in marker.read_text().split()), 10)
-
-
-def test_a_process_that_may_not_go_on_is_ended(house: House, tmp_path: Path, wait_until: Callable[..., None]) -> None:
     marker = tmp_path / "pids"
     runner = house.runner(openings.open_and_hang, marker)
     assert runner.run(house.order(), lambda: not marker.exists()) == Stopped()
