@@ -285,5 +285,6 @@ def trainer_tools(settings: Settings) -> TrainerTools:
         online_outputs=rooms.online_outputs,
         artifact_place=rooms.artifact_place,
         public_key=rooms.signer.public_pem(),
+        trusted=settings.storage.trusted_types,
         clock=rooms.clock,
     )

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from stream_app import __version__
 from stream_app.bootstrap import Rooms
@@ -34,6 +35,8 @@ def run_worker(settings: Settings) -> int:
     logs.configure(settings.log)
     # Arrow's own pool keeps what it once had: over a million rows it grew by a fifth, the system's by a twentieth
     pa.set_memory_pool(pa.system_memory_pool())
+    # a batch champion predicts each window beside the learning: one thread, or boosted trees fight for the cores
+    threadpool_limits(limits=1)
     observe = PrometheusObserver()
     observe("build_info", version=__version__)
     rooms = Rooms(settings, observe=observe)
