@@ -22,6 +22,7 @@ DIGEST: Final = "x-dlq-sha256"
 SIZE: Final = "x-dlq-size"
 #: Bytes kept of a value that is larger than a message may be.
 KEPT: Final = 65_536
+MOST_DIGITS: Final = 9
 LONGEST_TRACE: Final = 4_096
 _OURS: Final = (PREFIX, "x-dlq-")
 
@@ -74,7 +75,13 @@ def is_ours(header: str) -> bool:
 def attempts_of(headers: Sequence[tuple[str, bytes]]) -> int:
     """Return how often a message has been replayed before."""
     found = [value for name, value in headers if name == ATTEMPTS]
-    return int(found[-1]) if found and found[-1] and found[-1].isdigit() else 0
+    counted = (found[-1] or b"").decode("ascii", "replace") if found else ""
+    return int(counted) if is_count(counted) else 0
+
+
+def is_count(text: str) -> bool:
+    """Return whether a header holds a number that we may have written; a forged one may have any length."""
+    return text.isdecimal() and len(text) <= MOST_DIGITS
 
 
 def _trace(error: BaseException | str) -> str:

@@ -12,8 +12,7 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from stream_app.errors import Misconfigured
-from stream_app.kafka.codec import encode
-from stream_app.kafka.dead_letters import ATTEMPTS, DIGEST, INDEX, PREFIX, attempts_of, is_ours
+from stream_app.kafka.dead_letters import ATTEMPTS, DIGEST, INDEX, PREFIX, attempts_of, is_count, is_ours
 from stream_app.ports import Outgoing
 
 #: Where a forwarded record first was, as `worker.routing` writes it. It goes when the record is sent back: the
@@ -126,9 +125,17 @@ def _own_value(letter: Letter) -> bytes | None:
     if not index:
         return letter.value
     elements = _parsed(letter.value)
-    if not isinstance(elements, list) or not index.isdecimal() or int(index) >= len(elements):
+    if not isinstance(elements, list) or not is_count(index) or int(index) >= len(elements):
         return None
-    return orjson.dumps(elements[int(index)])
+    return _written(elements[int(index)])
+
+
+def _written(value: object) -> bytes | None:
+    """Return the JSON, None for what is nested more deeply than orjson writes: it reads 1,024 levels, writes 254."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return None
 
 
 def _with_ids(value: bytes, coordinates: str) -> bytes:
@@ -136,10 +143,10 @@ def _with_ids(value: bytes, coordinates: str) -> bytes:
     parsed = _parsed(value)
     place, _, index = coordinates.rpartition("/")
     if isinstance(parsed, dict) and _lacks_id(parsed):
-        return encode(parsed | {"event_id": f"dlq:{place}/{index}"})
+        return _written(parsed | {"event_id": f"dlq:{place}/{index}"}) or value
     if isinstance(parsed, list) and any(map(_lacks_id, parsed)):
         named = [r | {"event_id": f"dlq:{place}/{i}"} if _lacks_id(r) else r for i, r in enumerate(parsed)]
-        return orjson.dumps(named)
+        return _written(named) or value
     return value
 
 

@@ -57,6 +57,17 @@ def test_a_stack_trace_is_cut() -> None:
     assert len(letter(b"", error=ValueError("x" * 10_000)).header(PREFIX + "exception.stacktrace")) == LONGEST_TRACE
 
 
+@pytest.mark.parametrize("count", [b"9" * 5_000, b"\xff", b"-1", "²".encode()])
+def test_a_forged_count_of_attempts_is_not_believed(count: bytes) -> None:
+    assert attempts_of([("x-dlq-attempts", count)]) == 0
+
+
+def test_a_record_nested_too_deeply_to_be_written_comes_back_as_it_was_or_not_at_all() -> None:
+    deep = b'{"a":' * 300 + b"1" + b"}" * 300
+    assert sent(resurrect(letter(deep), SOURCES)).value == deep
+    assert isinstance(resurrect(letter(b"[" + deep + b"]", index=0), SOURCES), str)
+
+
 def test_a_value_that_is_too_large_leaves_its_digest_and_a_prefix() -> None:
     shaped = letter(b"x" * 200_000)
     assert shaped.value == b"x" * KEPT
