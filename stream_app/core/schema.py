@@ -186,10 +186,6 @@ class Schema:
             return _Target(self.target)
         return _Classes(self.target, self.classes)
 
-    def decode_label(self, code: float) -> Class | float:
-        """Return the class or the value behind an encoded label."""
-        return code if self.task is Task.REGRESSION else self.classes[int(code)]
-
 
 def _stacked(columns: list[Floats], records: Sequence[Mapping[str, Any]]) -> Floats:
     return np.column_stack(columns) if columns else np.empty((len(records), 0))
