@@ -63,6 +63,9 @@ class AiokafkaOptions:
     connections_max_idle_ms: int = 540_000
     #: most bytes of one fetch of one partition, as they are on the wire
     max_partition_fetch_bytes: int = 1_048_576
+    #: longest that the broker holds an empty fetch open. A real one answers as soon as a record arrives; the
+    #: embedded one waits it out, so that Faust's 1,500 would be how late each record comes
+    fetch_max_wait_ms: int = 100
 
 
 def bootstrap_servers(settings: KafkaSettings) -> str:
@@ -126,6 +129,7 @@ _FIELDS: Final[Mapping[str, str]] = {
     "connections.max.idle.ms": "connections_max_idle_ms",
     "max.partition.fetch.bytes": "max_partition_fetch_bytes",
     "fetch.message.max.bytes": "max_partition_fetch_bytes",
+    "fetch.wait.max.ms": "fetch_max_wait_ms",
 }
 _SECURITY: Final = frozenset(
     {

@@ -199,7 +199,7 @@ def build_app(settings: KafkaSettings, *, subscriptions: Sequence[str], handler:
         **_connection(settings),
         **_HABITS,
     )
-    app.transport = CoalescingTransport(app, app.fail)
+    app.transport = CoalescingTransport(app, app.fail, client.aiokafka_options(settings).fetch_max_wait_ms)
     for topic in subscriptions:
         attach(app, topic, handler, app.fail)
     return app

@@ -77,6 +77,7 @@ class CoalescingThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Faust asks for it only together with transactions of its own; the fetcher takes it over when it starts
         consumer._isolation_level = "read_committed"
+        consumer._fetch_max_wait_ms = cast("CoalescingTransport", transport).fetch_max_wait_ms
         return consumer
 
     async def _fetch_records(
@@ -287,10 +288,11 @@ class CoalescingTransport(driver.Transport):
 
     Consumer = CoalescingConsumer
 
-    def __init__(self, app: AppT, fail: Callable[[BaseException], None]) -> None:
+    def __init__(self, app: AppT, fail: Callable[[BaseException], None], fetch_max_wait_ms: int) -> None:
         """What a fetch runs into goes to `fail`."""
         super().__init__(app.conf.broker_consumer, app)
         self.fail = fail
+        self.fetch_max_wait_ms = fetch_max_wait_ms
 
 
 def _raise(entry: Untyped, tp: TP) -> None:
