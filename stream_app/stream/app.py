@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -264,9 +263,6 @@ def _leave_anyway(app: StreamApp) -> None:
 
 
 def _tune_interpreter() -> None:
-    # without it a commit in a thread waits 5 ms for each step that needs the interpreter, beside a busy loop:
-    # 77 ms instead of 19 for 10,000 rows
-    sys.setswitchinterval(0.0005)
     # what is loaded now stays; and windows are large lists of small objects, which the collector would walk
     # again and again for 10-20 % of the time
     gc.collect()

@@ -17,6 +17,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias, cast
 
+from aiokafka import conn
 from aiokafka.consumer.fetcher import FetchResult, OffsetResetStrategy
 from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -32,6 +33,9 @@ Untyped: TypeAlias = Any
 
 #: Most that one fetch hands over, in bytes, over all its partitions.
 FETCH_BYTES: Final = 8_000_000
+#: Bytes that a connection reads ahead of its parser. aiokafka's 64 kB stop and resume the socket for every few
+#: hundred records of a fetch, which costs a tenth of the throughput.
+_READ_AHEAD_BYTES: Final = 4_000_000
 #: Of the request timeout. Faust would go on without the seek when that ends.
 _SEEK_SHARE: Final = 0.8
 #: Seconds until the next try while partitions are not placed yet; Faust itself would ask again at once.
@@ -74,6 +78,7 @@ class CoalescingThread(driver.AIOKafkaConsumerThread):
         self._ensure_consumer()._fetcher._default_reset_strategy = OffsetResetStrategy.EARLIEST
 
     def _create_worker_consumer(self, transport: driver.Transport) -> Untyped:
+        conn.READER_LIMIT = _READ_AHEAD_BYTES
         consumer = super()._create_worker_consumer(transport)
         # Faust asks for it only together with transactions of its own; the fetcher takes it over when it starts
         consumer._isolation_level = "read_committed"
