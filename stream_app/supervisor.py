@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-#: Exits that starting again cannot mend: wrong usage, wrong settings.
-HOPELESS: Final = frozenset({2, 78})
+from stream_app.exits import HOPELESS
+
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 10.0
 #: A child that ran for so long starts again at once, and with the first pause after that.

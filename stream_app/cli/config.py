@@ -4,9 +4,9 @@ import orjson
 import typer
 
 from stream_app import configuration
-from stream_app.cli.exits import MISCONFIGURED
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load, pairs
 from stream_app.cli.output import note, print_json
+from stream_app.exits import MISCONFIGURED
 
 app = typer.Typer(no_args_is_help=True, help="Show the settings in force, or check them.")
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from stream_app.cli.exits import RUNTIME_FAILURE
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.output import note, print_fields, print_json, print_rows
 from stream_app.errors import Misconfigured
+from stream_app.exits import RUNTIME_FAILURE
 from stream_app.kafka.graveyard import Graveyard, Heap, Outcome, Selection, replay
 from stream_app.kafka.letters import Letter, Place, read_corrections
 from stream_app.kafka.producer import Producer

@@ -9,8 +9,8 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from stream_app.cli.commands import COMMANDS
-from stream_app.cli.exits import exit_code
 from stream_app.errors import StreamAppError
+from stream_app.exits import exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from stream_app.bootstrap import Rooms
-from stream_app.cli.exits import CHECK_FAILED
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.output import note, print_fields, print_json, print_rows
+from stream_app.exits import CHECK_FAILED
 from stream_app.storage.export import export as export_rows
 from stream_app.worker.audit import audit
 

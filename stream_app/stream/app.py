@@ -25,7 +25,8 @@ from faust.app.base import BootStrategy
 from faust.auth import Credentials
 from mode.supervisors import CrashingSupervisor
 
-from stream_app.errors import Fenced, Misconfigured, NotFound, Outage, StreamAppError
+from stream_app import exits
+from stream_app.errors import Misconfigured, NotFound, Outage, StreamAppError
 from stream_app.kafka import client, topics
 from stream_app.kafka.quiet import quieten
 from stream_app.settings import KafkaSettings
@@ -33,14 +34,11 @@ from stream_app.stream.agents import RunHandler, Seat, attach
 from stream_app.stream.transport import CoalescingConsumer, CoalescingTransport
 from stream_app.stream.watchdog import Watchdog
 
-#: What an orchestrator is told; anything else is 1.
-EXIT_CODES: Final[Mapping[type[BaseException], int]] = {
-    Fenced: 70,
-    Outage: 75,
-    KafkaConnectionError: 75,
-    Misconfigured: 78,
-    TopicAuthorizationFailedError: 78,
-    GroupAuthorizationFailedError: 78,
+#: What errors of Kafka's client mean to us; what it raises beside these is a bug.
+_MEANING: Final[Mapping[type[BaseException], type[StreamAppError]]] = {
+    KafkaConnectionError: Outage,
+    TopicAuthorizationFailedError: Misconfigured,
+    GroupAuthorizationFailedError: Misconfigured,
 }
 #: Seconds after which the process leaves without a goodbye to Kafka; nothing but lag displays depends on one.
 LEAVE_WITHIN_S: Final = 9.0
@@ -222,7 +220,8 @@ def exit_code(error: BaseException | None) -> int:
     """Return what an orchestrator is told about the error: 0, 70, 75, 78 or 1."""
     if error is None:
         return 0
-    return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
+    meaning = next((ours for theirs, ours in _MEANING.items() if isinstance(error, theirs)), None)
+    return exits.exit_code(error if meaning is None else meaning())
 
 
 async def _live(app: StreamApp, alongside: Sequence[Callable[[], Awaitable[None]]]) -> int:

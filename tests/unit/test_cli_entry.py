@@ -9,9 +9,9 @@ import pytest
 from stream_app import errors
 from stream_app.cli import entry
 from stream_app.cli.commands import COMMANDS
-from stream_app.cli.exits import exit_code
 from stream_app.cli.output import print_rows
 from stream_app.configuration import Mistakes
+from stream_app.exits import exit_code
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stream_app.cli.commands import COMMANDS
-from stream_app.cli.exits import CHECK_FAILED, EXIT_CODES, INTERRUPTED, RUNTIME_FAILURE, USAGE
+from stream_app.exits import CHECK_FAILED, EXIT_CODES, INTERRUPTED, RUNTIME_FAILURE, USAGE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]

@@ -1,5 +1,7 @@
 """A partition is stuck when there is something to read and it does not move; anything else is not."""
 
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, TopicAuthorizationFailedError
+
 from stream_app.errors import Fenced, Misconfigured, Outage
 from stream_app.stream.app import exit_code
 from stream_app.stream.watchdog import Watchdog
@@ -47,3 +49,9 @@ def test_exit_codes_say_what_to_do() -> None:
     assert exit_code(Outage()) == 75
     assert exit_code(Misconfigured()) == 78
     assert exit_code(ValueError()) == 1
+
+
+def test_errors_of_the_client_have_the_exit_codes_of_what_they_mean() -> None:
+    assert exit_code(KafkaConnectionError()) == 75
+    assert exit_code(TopicAuthorizationFailedError("t")) == 78
+    assert exit_code(GroupAuthorizationFailedError()) == 78

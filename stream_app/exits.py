@@ -21,8 +21,11 @@ EXIT_CODES: Final[Mapping[type[StreamAppError], int]] = {
     Outage: TEMPORARY,
     Misconfigured: MISCONFIGURED,
 }
+#: Exits that starting again cannot mend: wrong usage, wrong settings.
+HOPELESS: Final = frozenset({USAGE, MISCONFIGURED})
 
 
-def exit_code(error: StreamAppError) -> int:
+def exit_code(error: BaseException) -> int:
     """Return the exit code for an error, by its nearest class in the table."""
-    return next((EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES), RUNTIME_FAILURE)
+    table: Mapping[type, int] = EXIT_CODES
+    return next((table[kind] for kind in type(error).__mro__ if kind in table), RUNTIME_FAILURE)
