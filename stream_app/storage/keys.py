@@ -1,13 +1,11 @@
 """The key of checkpoints: who does not hold it cannot make a file that we would unpickle."""
 
-import os
 import secrets
-import stat
 from pathlib import Path
 from typing import Final
 
 from stream_app.errors import Misconfigured
-from stream_app.storage.durable import create_file, make_folder
+from stream_app.storage.private_files import kept_secret
 
 KEY_BYTES: Final = 32
 
@@ -20,12 +18,12 @@ def checkpoint_key(root: Path, given: str | None = None) -> bytes:
     """
     if given is not None:
         return _parse(given, "storage.checkpoint_key")
-    folder = root / "keys"
-    make_folder(folder)
-    path = folder / "checkpoint.key"
-    if not path.exists():
-        create_file(path, secrets.token_hex(KEY_BYTES).encode())  # False: another first run was faster, its key is ours
-    return _parse(_read_private(path), str(path))
+    path = root / "keys" / "checkpoint.key"
+    return _parse(kept_secret(path, _new_key, what="the checkpoint key"), str(path))
+
+
+def _new_key() -> bytes:
+    return secrets.token_hex(KEY_BYTES).encode()
 
 
 def _parse(text: str, origin: str) -> bytes:
@@ -36,12 +34,3 @@ def _parse(text: str, origin: str) -> bytes:
     if len(key) != KEY_BYTES:
         raise Misconfigured(f"{origin}: {len(key)} bytes, expected {KEY_BYTES}")
     return key
-
-
-def _read_private(path: Path) -> str:
-    # Checked on the open file: a check by name could look at another file than the one that is read.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), encoding="ascii", errors="replace") as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        if mode & 0o077:
-            raise Misconfigured(f"{path}: mode {mode:04o}, expected 0600: others could read the checkpoint key")
-        return file.read(1000)

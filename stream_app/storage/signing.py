@@ -6,8 +6,6 @@ event. The private key lives with worker and trainer; a host that only subscribe
 
 import base64
 import binascii
-import os
-import stat
 from enum import StrEnum
 from pathlib import Path
 
@@ -18,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from stream_app.errors import Corrupt, Misconfigured
 from stream_app.messages import ModelUpdated
-from stream_app.storage.durable import create_file, make_folder
+from stream_app.storage.durable import create_file
+from stream_app.storage.private_files import kept_secret
 
 _PEM = serialization.Encoding.PEM
 _MAX_KEY_BYTES = 10_000
@@ -119,16 +118,13 @@ def open_signer(root: Path, pem: str | None = None) -> Signer:
         return _kept_signer(folder)
     except OSError as error:
         raise Misconfigured(
-            f"{folder}: the signing key cannot be kept there, expected our own folder: {error}"
+            f"{folder}: the public half of the signing key cannot be kept there, expected our own folder: {error}"
         ) from error
 
 
 def _kept_signer(folder: Path) -> Signer:
-    make_folder(folder)
     path, public = folder / "signing.pem", folder / "signing.pub"
-    if not path.exists():
-        create_file(path, _new_private_pem())  # False: another first run was faster, its key is ours
-    signer = Signer.from_pem(_read_private(path))
+    signer = Signer.from_pem(kept_secret(path, _new_private_pem, what="the signing key"))
     if not public.exists():
         create_file(public, signer.public_pem().encode(), mode=0o644)
     if public.read_text() != signer.public_pem():
@@ -152,13 +148,3 @@ def open_verifier(root: Path, pem: str | None = None) -> Verifier:
 def _new_private_pem() -> bytes:
     form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     return Ed25519PrivateKey.generate().private_bytes(_PEM, form, plain)
-
-
-def _read_private(path: Path) -> str:
-    # Checked on the open file: a check by name could look at another file than the one that is read. Links are
-    # followed, since that is how orchestrators mount secrets.
-    with path.open() as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        if mode & 0o077:
-            raise Misconfigured(f"{path}: mode {mode:04o}, expected 0600: others could read the signing key")
-        return file.read(_MAX_KEY_BYTES)

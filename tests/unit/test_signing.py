@@ -99,19 +99,6 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
         open_signer(tmp_path)
 
 
-def test_a_key_that_is_mounted_as_a_link_is_read(tmp_path: Path) -> None:
-    signer = open_signer(tmp_path)
-    key = tmp_path / "keys" / "signing.pem"
-    key.symlink_to(key.rename(tmp_path / "mounted"))
-    assert open_signer(tmp_path).public_pem() == signer.public_pem()
-
-
-def test_a_folder_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(Misconfigured, match="the signing key cannot be kept there"):
-        open_signer(tmp_path / "file")
-
-
 def test_a_public_key_of_another_private_key_is_refused(tmp_path: Path) -> None:
     open_signer(tmp_path)
     (tmp_path / "keys" / "signing.pub").write_text(Signer(Ed25519PrivateKey.generate()).public_pem())
