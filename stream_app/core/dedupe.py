@@ -1,7 +1,7 @@
 """Recognising what was learned before: by id within a horizon, by origin for ever."""
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -20,85 +20,120 @@ class Sight(IntEnum):
     CORRECTION = 2
 
 
+@dataclass(slots=True)
+class Seen:
+    """Ids with their labels, as they came."""
+
+    #: ids (None: a row without one) and labels of equal length, a window each
+    parts: list[tuple[Text, Floats]] = field(default_factory=list)
+    #: ids, repeated ones counted each time
+    count: int = 0
+
+    def add(self, ids: Text, labels: Floats) -> None:
+        """Add a window."""
+        self.parts.append((ids, labels))
+        self.count += len(ids) - ids.count(None)
+
+
 class IdMemory:
-    """The ids of at least the newest `horizon` rows and their labels; part of the folded state.
+    """The ids of at least the newest `horizon` rows that have one, and their labels; part of the folded state.
 
     Two generations: the older is dropped as a whole when the younger is full, so that memory is bounded by
-    twice the horizon and forgetting costs nothing per row.
+    twice the horizon and forgetting costs nothing per row. Nothing is looked up here: that is the intake's,
+    which has better means than a state that has to be stored.
     """
 
     def __init__(self, horizon: int) -> None:
         self._horizon = horizon
-        self._young: dict[str, float] = {}
-        self._old: dict[str, float] = {}
+        #: the younger and the older one; replaced together, since intake reads them from another thread
+        self.generations = (Seen(), Seen())
 
     def remember(self, ids: Text, labels: Floats) -> None:
         """Take in ids (None: nothing to remember) with their labels; the newest label counts."""
-        pairs = zip(ids, labels.tolist(), strict=True)
-        if None in ids:
-            self._young.update((i, label) for i, label in pairs if i is not None)
-        else:
-            self._young.update(pairs)  # type: ignore[arg-type]  # no None in it
-        if len(self._young) >= self._horizon:
-            # the older generation is replaced before the younger is emptied: intake reads from another
-            # thread, young first, and must find every id in at least one of them at any moment
-            self._old = self._young
-            self._young = {}
+        young, _ = self.generations
+        young.add(ids, labels)
+        if young.count >= self._horizon:
+            self.generations = (Seen(), young)
 
-    def knows_any(self, ids: AbstractSet[str]) -> bool:
-        """Return whether any of the ids is remembered."""
-        return not (self._young.keys().isdisjoint(ids) and self._old.keys().isdisjoint(ids))
+
+class _Index:
+    """The newest label of each id of what was seen, looked up exactly; made when first asked, and kept up."""
+
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+        self._labels: dict[str | None, float] = {}
+        self._upto = 0
 
     def label(self, id_: str) -> float | None:
-        """Return the label that the id was seen with, None if it is not remembered."""
-        label = self._young.get(id_)
-        return self._old.get(id_) if label is None else label
+        """Return the label that the id was seen with, None if it was not."""
+        while self._upto < len(self.seen.parts):  # another thread may append to it
+            ids, labels = self.seen.parts[self._upto]
+            self._labels.update(zip(ids, labels.tolist(), strict=True))
+            self._upto += 1
+        return self._labels.get(id_)
 
 
 class Intake:
-    """Sorts ids at the door: what the fold remembers, plus what is on its way there."""
+    """Sorts ids at the door: what the fold remembers, plus what is on its way there.
+
+    A sieve lets new ids through; what it suspects is looked up exactly. It holds whatever the memory and the
+    windows on their way hold, and turns its generations after the memory does.
+    """
 
     def __init__(self, memory: IdMemory) -> None:
+        """Start with what the memory has; nobody may be folding yet."""
+        from stream_app.core.sieve import Sieve  # noqa: PLC0415 - numba loads when first needed
+
         self._memory = memory
-        self._open: dict[str, float] = {}
-        self._closed: list[dict[str, float]] = []
+        self._young, self._old = map(_Index, memory.generations)
+        self._open = _Index(Seen())
+        self._closed: list[_Index] = []
+        self._sieve = Sieve()
+        self._sieve.turn(ids for ids, _ in self._old.seen.parts)
+        self._sieve.turn(ids for ids, _ in self._young.seen.parts)
+        self._turned_for = memory.generations[0]
 
     def sort(self, ids: Text, labels: Floats) -> NDArray[np.int8]:
         """Return a Sight for each row, int8[n], and remember the ids until their window is folded."""
-        fresh: dict[str, float] = dict(zip(ids, labels.tolist(), strict=True))  # type: ignore[arg-type]  # None: below
-        if len(fresh) == len(ids) and None not in fresh and not self._knows_any(fresh.keys()):
-            self._open.update(fresh)
-            return np.zeros(len(ids), dtype=np.int8)
-        sights = [self._sight(i, label) for i, label in zip(ids, labels.tolist(), strict=True)]
-        return np.array(sights, dtype=np.int8)
+        sights = np.zeros(len(ids), dtype=np.int8)
+        suspects = self._sieve.suspects(ids)
+        if suspects.any():
+            self._look_closer(ids, labels, {ids[i] for i in np.flatnonzero(suspects).tolist()} - {None}, sights)
+        self._open.seen.add(ids, labels)
+        return sights
 
-    def _knows_any(self, ids: AbstractSet[str]) -> bool:
-        waiting = (self._open, *self._closed)
-        return any(not seen.keys().isdisjoint(ids) for seen in waiting) or self._memory.knows_any(ids)
-
-    def _sight(self, id_: str | None, label: float) -> Sight:
-        if id_ is None:
-            return Sight.NEW
-        known = self._label(id_)
-        if known == label:
-            return Sight.DUPLICATE
-        self._open[id_] = label
-        return Sight.NEW if known is None else Sight.CORRECTION
+    def _look_closer(self, ids: Text, labels: Floats, suspects: set[str | None], sights: NDArray[np.int8]) -> None:
+        before: dict[str | None, float | None] = {id_: self._label(id_) for id_ in suspects if id_ is not None}
+        for i, id_ in enumerate(ids):
+            if id_ in suspects:
+                known, label = before[id_], float(labels[i])
+                if known is not None:
+                    sights[i] = Sight.DUPLICATE if known == label else Sight.CORRECTION
+                before[id_] = label
 
     def _label(self, id_: str) -> float | None:
-        for seen in (self._open, *reversed(self._closed)):
-            if id_ in seen:
-                return seen[id_]
-        return self._memory.label(id_)
+        self._follow()
+        places = (self._open, *reversed(self._closed), self._young, self._old)
+        return next((label for place in places if (label := place.label(id_)) is not None), None)
+
+    def _follow(self) -> None:
+        """Turn to the memory's generations of now."""
+        young, old = self._memory.generations
+        if young is not self._young.seen:
+            self._old = self._young if old is self._young.seen else _Index(old)
+            self._young = _Index(young)
 
     def close(self) -> None:
         """The open window was closed: its ids wait for the fold."""
         self._closed.append(self._open)
-        self._open = {}
+        self._open = _Index(Seen())
 
     def folded(self) -> None:
         """The oldest closed window was folded: the memory has its ids now."""
         del self._closed[0]
+        if self._memory.generations[0] is not self._turned_for:
+            self._turned_for = self._memory.generations[0]
+            self._sieve.turn(ids for place in (*self._closed, self._open) for ids, _ in place.seen.parts)
 
 
 def beyond_marks(

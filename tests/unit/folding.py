@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from stream_app.core.dedupe import IdMemory
 from stream_app.core.schema import Field, Schema
 from stream_app.values import (
     Closing,
@@ -80,3 +81,10 @@ def windows(numbers: Floats, labels: Floats, sizes: Sequence[int]) -> Iterator[W
         if len(labels[part]):
             yield window(seq, rows_of(numbers[part], labels[part], offset=at))
         at += size
+
+
+def remembered(memory: IdMemory) -> dict[str | None, float]:
+    """Return the ids that a memory has, with their newest labels."""
+    young, old = memory.generations
+    parts = (*old.parts, *young.parts)
+    return {i: label for ids, labels in parts for i, label in zip(ids, labels.tolist(), strict=True) if i is not None}

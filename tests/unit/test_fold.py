@@ -10,7 +10,7 @@ from stream_app.core.fold import ONLINE, Fold, fold_digest
 from stream_app.errors import Corrupt
 from stream_app.settings import ModelSettings
 from stream_app.values import RowKind
-from tests.unit.folding import SCHEMA, rows_of, stream, window, windows
+from tests.unit.folding import SCHEMA, remembered, rows_of, stream, window, windows
 
 MODEL = ModelSettings.model_validate({"task": "binary", "target": "y"})
 
@@ -109,8 +109,8 @@ def test_ids_are_remembered_even_of_rows_that_were_not_learned() -> None:
     numbers, labels = stream(2)
     fold = fresh()
     fold.apply(window(1, rows_of(numbers, labels, kinds=[RowKind.RECORD, RowKind.LATE])))
-    assert fold.memory.label("e0") == labels[0]
-    assert fold.memory.label("e1") == labels[1]
+    assert remembered(fold.memory)["e0"] == labels[0]
+    assert remembered(fold.memory)["e1"] == labels[1]
 
 
 def test_previous_labels_are_those_known_at_prediction_time() -> None:

@@ -127,15 +127,6 @@ def test_progress_of_others_moves_the_position_with_a_header_only_window() -> No
     assert closed.positions == {PLACE: 51}
 
 
-def test_the_memory_keeps_at_least_its_horizon_and_at_most_twice() -> None:
-    memory = IdMemory(10)
-    for i in range(100):
-        memory.remember([str(i)], np.array([1.0]))
-        newest = [memory.knows_any({str(j)}) for j in range(max(0, i - 9), i + 1)]
-        assert all(newest)
-    assert sum(memory.knows_any({str(j)}) for j in range(100)) <= 20
-
-
 @given(
     st.lists(st.tuples(st.sampled_from("abcde") | st.none(), st.integers(0, 1)), max_size=30),
     st.lists(st.integers(1, 7), max_size=10),
