@@ -1,7 +1,6 @@
 """The long-running processes: what each starts, watches and ends."""
 
 import asyncio
-import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ from stream_app import __version__
 from stream_app.bootstrap import Rooms
 from stream_app.kafka.producer import Producer
 from stream_app.kafka.relay import Relay
+from stream_app.leaving import stop_event
 from stream_app.settings import Settings
 from stream_app.stream.app import StreamApp, build_app
 from stream_app.stream.app import run_worker as run_app
@@ -63,10 +63,8 @@ def run_trainer(settings: Settings) -> int:
     logs.configure(settings.log)
     observe = PrometheusObserver()
     observe("build_info", version=__version__)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     service = Rooms(settings, observe=observe).trainer()
+    stop = stop_event()
     with _health(settings, settings.http.trainer_port, observe, live={}, ready={}):
         service.run(stop)
     return 0

@@ -1,13 +1,12 @@
 """`up`: everything on one machine, supervised, over the embedded broker unless one is named."""
 
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from stream_app.kafka.embedded import EmbeddedBroker
+from stream_app.leaving import stop_event
 from stream_app.settings import Settings
 from stream_app.supervisor import Child, Supervisor
 
@@ -21,9 +20,7 @@ def run_up(settings: Settings, arguments: list[str], address: Path, say: Callabl
     `arguments` hand the settings on to them, e.g. ["--config", "stream_app.toml"]; the file `address` holds the
     embedded broker's while there is one.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
     with ExitStack() as stack:
         environment = {}
         if settings.kafka.bootstrap_servers is None:

@@ -4,6 +4,21 @@ A command lives in the module that `commands.COMMANDS` names for it; it reads th
 hands them to the room that does the work, and prints what comes back with `output`.
 """
 
-from stream_app.cli.entry import main
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Final, NoReturn
 
-__all__ = ["main"]
+from stream_app.leaving import leave_at_once
+
+#: Commands that run until they are told to stop.
+SERVICES: Final = frozenset({"worker", "trainer", "up"})
+
+
+def main() -> NoReturn:
+    """Run the command that the process's arguments name, and leave with its exit code."""
+    if not SERVICES.isdisjoint(sys.argv[1:2]):
+        leave_at_once()
+    # not before: importing it takes several times as long as Python takes to start
+    run: Callable[[], NoReturn] = import_module("stream_app.cli.entry").main
+    run()

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from stream_app import errors
-from stream_app.cli import entry
+from stream_app.cli import SERVICES, entry
 from stream_app.cli.commands import COMMANDS
 from stream_app.cli.output import print_rows
 from stream_app.configuration import Mistakes
@@ -46,10 +46,6 @@ def test_an_error_is_told_on_standard_error(
     assert capsys.readouterr() == ("", f"error: {errors.Fenced.__doc__}\n")
 
 
-#: They run until they are told to stop, and print nothing.
-SERVICES = {"worker", "trainer", "up"}
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_an_example_and_speaks_json(name: str) -> None:
     app = COMMANDS[name].load()
@@ -59,6 +55,7 @@ def test_every_command_has_an_example_and_speaks_json(name: str) -> None:
         assert one.epilog is not None
         assert one.epilog.startswith(f"Example: stream-app {name}")
         assert one.callback is not None
+        # services print nothing
         assert name in SERVICES or "as_json" in inspect.signature(one.callback).parameters
 
 
