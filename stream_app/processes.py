@@ -1,6 +1,8 @@
 """The long-running processes: what each starts, watches and ends."""
 
 import asyncio
+import logging
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,6 +17,7 @@ from stream_app.bootstrap import Rooms
 from stream_app.kafka.producer import Producer
 from stream_app.kafka.relay import Relay
 from stream_app.leaving import stop_event
+from stream_app.ports import Observer
 from stream_app.settings import Settings
 from stream_app.stream.app import StreamApp, build_app
 from stream_app.stream.app import run_worker as run_app
@@ -26,6 +29,8 @@ from stream_app.worker.tidying import TIDY_EVERY_S
 
 #: Seconds between two reports of the lag.
 LAG_EVERY_S: Final = 5.0
+
+_log = logging.getLogger(__name__)
 
 Checks: TypeAlias = Mapping[str, Check]
 
@@ -39,7 +44,7 @@ def run_worker(settings: Settings) -> int:
     threadpool_limits(limits=1)
     observe = PrometheusObserver()
     observe("build_info", version=__version__)
-    rooms = Rooms(settings, observe=observe)
+    rooms = Rooms(settings, observe=_Herald(observe))
     with ExitStack() as stack:
         deliver = stack.enter_context(Producer(settings.kafka))
         handler = rooms.handler(deliver)
@@ -50,6 +55,7 @@ def run_worker(settings: Settings) -> int:
         stack.enter_context(_health(settings, settings.http.worker_port, observe, live=live, ready=ready))
         relaying = partial(_relay, rooms.relay())
         lag = _every(LAG_EVERY_S, partial(_tell_lag, app, settings.kafka.group_id, observe))
+        _log.info("worker started", extra=_about(settings))
         return run_app(app, _every(TICK_S, handler.tick), _every(TIDY_EVERY_S, handler.tidy), relaying, lag)
 
 
@@ -66,8 +72,30 @@ def run_trainer(settings: Settings) -> int:
     service = Rooms(settings, observe=observe).trainer()
     stop = stop_event()
     with _health(settings, settings.http.trainer_port, observe, live={}, ready={}):
+        _log.info("trainer started", extra=_about(settings))
         service.run(stop)
+    _log.info("trainer stopped", extra={"why": "asked by a signal", "exit_code": 0})
     return 0
+
+
+def _about(settings: Settings) -> dict[str, object]:
+    broker = settings.kafka.bootstrap_servers
+    return {"version": __version__, "models": sorted(settings.models), "broker": broker, "pid": os.getpid()}
+
+
+class _Herald:
+    """Hands facts on, and logs that a model's first records arrived: for that operators wait after a start."""
+
+    def __init__(self, observe: Observer) -> None:
+        self._observe = observe
+        self._heard: set[str] = set()
+
+    def __call__(self, fact: str, /, *, amount: float = 1.0, **labels: str) -> None:
+        """Hear a fact."""
+        if fact == "events_consumed" and labels["model"] not in self._heard:
+            self._heard.add(labels["model"])
+            _log.info("first records taken in", extra={"records": int(amount), **labels})
+        self._observe(fact, amount=amount, **labels)
 
 
 def _every(pause_s: float, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

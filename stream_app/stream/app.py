@@ -97,6 +97,8 @@ class StreamApp(faust.App):
         self.watchdog = watchdog
         #: the first error that ended it
         self.failure: BaseException | None = None
+        #: what ended it, for people
+        self.why = ""
         self.leaving = asyncio.Event()
         #: whether nothing is open any more: nothing that happens from then on matters
         self.drained = False
@@ -114,8 +116,14 @@ class StreamApp(faust.App):
         """Stop taking runs and leave with the exit code of the error's class; what follows are its echoes."""
         if self.failure is None and not self.drained:
             self.failure = error
+            self.why = str(error)
             # the message says it all for errors of ours that have a code; others need their traceback
             _log.error("the worker stops: %s", error, exc_info=error if exit_code(error) == 1 else None)
+        self.leave()
+
+    def ask(self, number: signal.Signals) -> None:
+        """Stop taking runs, and end, since a signal says so."""
+        self.why = self.why or number.name
         self.leave()
 
     def leave(self) -> None:
@@ -170,10 +178,14 @@ class StreamApp(faust.App):
             raise StreamAppError(f"{stuck}; a restart is known to help")
 
     async def _give_up(self, *_: object, **__: object) -> None:
+        if self.seat.held:
+            _log.info("partitions revoked", extra={"partitions": _names(self.seat.held)})
         await _guarded(self, self.seat.give_up)
 
     async def _take_over(self, *_: object, **__: object) -> None:
         await _guarded(self, functools.partial(self.seat.take_over, self.runs))
+        if self.failure is None:
+            _log.info("partitions assigned", extra={"partitions": _names(self.seat.held)})
 
     def _create_directories(self) -> None:
         """Make no folders: Faust wants some for tables, of which there are none."""
@@ -227,7 +239,7 @@ def exit_code(error: BaseException | None) -> int:
 async def _live(app: StreamApp, alongside: Sequence[Callable[[], Awaitable[None]]]) -> int:
     """1. check the topics 2. start 3. run until told to leave 4. drain 5. say goodbye to Kafka."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, app.leave)
+        asyncio.get_running_loop().add_signal_handler(number, app.ask, number)
     tasks = [asyncio.create_task(_guarded(app, part)) for part in (app.serve, app.watch, *alongside)]
     await app.leaving.wait()
     app.deadline.start()
@@ -238,7 +250,9 @@ async def _live(app: StreamApp, alongside: Sequence[Callable[[], Awaitable[None]
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await _say_goodbye(app)
-    return exit_code(app.failure)
+    code = exit_code(app.failure)
+    _log.info("worker stopped", extra={"why": app.why, "exit_code": code})
+    return code
 
 
 async def _say_goodbye(app: StreamApp) -> None:
@@ -253,6 +267,10 @@ async def _guarded(app: StreamApp, part: Callable[[], Awaitable[None]]) -> None:
         await part()
     except Exception as error:  # noqa: BLE001 - any of them ends the process, with its cause
         app.fail(error)
+
+
+def _names(places: Sequence[tuple[str, int]]) -> Sequence[str]:
+    return [f"{topic}/{number}" for topic, number in places]
 
 
 def _leave_anyway(app: StreamApp) -> None:

@@ -29,7 +29,9 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     stream = stream or sys.stderr
     shared = _shared()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(ProcessorFormatter(foreign_pre_chain=shared, processors=_rendering(settings, stream)))
+    # what a line of the standard library brings as `extra` are fields, too
+    foreign: list[Processor] = [*shared, structlog.stdlib.ExtraAdder()]
+    handler.setFormatter(ProcessorFormatter(foreign_pre_chain=foreign, processors=_rendering(settings, stream)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO if settings.level == "debug" else logging.WARNING)

@@ -1,9 +1,22 @@
 """`stream-app up` on the embedded broker, as a first user runs it: twice."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from tests.integration.pipeline import DATA, Pipeline, settings_text
+from tests.integration.pipeline import DATA, Pipeline, Running, settings_text
+
+#: What an operator waits for in the log, whatever else is there.
+LIFE = {
+    "worker started",
+    "model recovered",
+    "partitions assigned",
+    "first records taken in",
+    "worker stopped",
+    "trainer started",
+    "trainer stopped",
+}
 
 
 def test_a_thousand_records_stop_and_a_thousand_more_are_two_thousand(
@@ -18,6 +31,16 @@ def test_a_thousand_records_stop_and_a_thousand_more_are_two_thousand(
             assert sent["sent"] == 1_000
             pipeline.until_learned(learned, up)
             assert up.stop() == 0
+            said = _said(up)
+            assert said.keys() >= LIFE
+            assert said["model recovered"]["learned"] == learned - 1_000
+            assert said["worker stopped"]["why"] == "SIGTERM"
     verdict = pipeline.json("log", "verify", "electricity")
     assert verdict["ok"] is True
     assert verdict["counts"]["learned"] == 2_000
+
+
+def _said(running: Running) -> dict[str, dict[str, Any]]:
+    """Return the lines of a log by their event."""
+    lines = [json.loads(line) for line in running.log.read_text().splitlines() if line.startswith("{")]
+    return {line["event"]: line for line in lines}

@@ -202,3 +202,13 @@ def test_credentials_inside_a_text(text: str, shown: str | None) -> None:
     found = without_credentials(text)
 
     assert found == shown if shown else "a b" not in found
+
+
+def test_what_a_plain_logger_brings_as_extra_are_fields() -> None:
+    output = Output()
+    configure(LogSettings(), output)
+
+    logging.getLogger("stream_app.test").info("took over", extra={"model": "m", "api_key": "hunter2"})
+
+    (line,) = output.lines
+    assert (line["event"], line["model"], line["api_key"]) == ("took over", "m", REDACTED)
