@@ -254,6 +254,9 @@ class Jobs(Protocol):
     def renew(self, job_id: int, *, holder: str, now: float, lease_s: float) -> bool:
         """Extend the lease; False when it was lost: end the work."""
 
+    def give_back(self, job: Job, *, holder: str, now: float) -> bool:
+        """Let it be claimed again at once, with the job's `attempts` behind it; False when the lease was lost."""
+
     def finish(self, job: Job, *, holder: str) -> bool:
         """Store the end state if the lease is still ours; False otherwise."""
 

@@ -162,11 +162,19 @@ class InMemoryJobs:
         return None
 
     def renew(self, job_id: int, *, holder: str, now: float, lease_s: float) -> bool:
-        """Extend the lease; False when it was lost: end the work. With `lease_s` 0 the job is given back."""
+        """Extend the lease; False when it was lost: end the work."""
         with self._lock:
             held = self._held(job_id, holder)
             if held is not None:
                 held.until = now + lease_s
+            return held is not None
+
+    def give_back(self, job: Job, *, holder: str, now: float) -> bool:
+        """Let it be claimed again at once, with the job's `attempts` behind it; False when the lease was lost."""
+        with self._lock:
+            held = self._held(job.id, holder)
+            if held is not None:
+                held.until, held.job = now, replace(held.job, attempts=job.attempts)
             return held is not None
 
     def finish(self, job: Job, *, holder: str) -> bool:

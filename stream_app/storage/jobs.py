@@ -42,8 +42,12 @@ class SqlJobs:
         return None
 
     def renew(self, job_id: int, *, holder: str, now: float, lease_s: float) -> bool:
-        """Extend the lease; False when it was lost: end the work. With `lease_s` 0 the job is given back."""
+        """Extend the lease; False when it was lost: end the work."""
         return self._change(update(jobs).where(_held(job_id, holder)).values(lease_until=now + lease_s))
+
+    def give_back(self, job: Job, *, holder: str, now: float) -> bool:
+        """Let it be claimed again at once, with the job's `attempts` behind it; False when the lease was lost."""
+        return self._change(update(jobs).where(_held(job.id, holder)).values(lease_until=now, attempts=job.attempts))
 
     def finish(self, job: Job, *, holder: str) -> bool:
         """Store the end state if the lease is still ours; False otherwise. Raises Conflict for another state."""

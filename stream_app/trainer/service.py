@@ -80,8 +80,11 @@ class TrainerService:
     def work_once(self, stop: threading.Event) -> bool:
         """Look at the triggers, then do one job if there is one; return whether there was."""
         self.scheduler.look_if_due()
-        job = self._stores.jobs.claim(holder=self._holder, now=self._clock(), lease_s=LEASE_S)
+        now = self._clock()
+        job = self._stores.jobs.claim(holder=self._holder, now=now, lease_s=LEASE_S)
         if job is not None:
+            if (job.attempts, job.started_at) == (1, now):  # not one that was given back before its first attempt ended
+                self._observe("model_retraining_triggered", model=job.model, trigger_type=job.trigger)
             self._work(job, stop)
         return job is not None
 
@@ -110,15 +113,17 @@ class TrainerService:
             self._end(job, ending)
 
     def _begin(self, job: Job) -> None:
-        if job.attempts == 1:
-            self._observe("model_retraining_triggered", model=job.model, trigger_type=job.trigger)
         _LOG.info("%s: retrain %d starts, attempt %d", job.model, job.id, job.attempts)
         self._note(job, RETRAIN_STARTED, {"attempt": job.attempts})
 
     def _give_back(self, job: Job, ending: Stopped | Failed) -> None:
-        reason = ending.reason if isinstance(ending, Failed) else "this trainer stops"
+        if isinstance(ending, Failed):
+            reason = ending.reason
+        else:
+            # the job is not to blame: however often trainers are replaced meanwhile, it is not given up for that
+            reason, job = "this trainer stops", replace(job, attempts=job.attempts - 1)
         _LOG.warning("%s: retrain %d is given back: %s", job.model, job.id, reason)
-        self._stores.jobs.renew(job.id, holder=self._holder, now=self._clock(), lease_s=0)
+        self._stores.jobs.give_back(job, holder=self._holder, now=self._clock())
 
     def _end(self, job: Job, ending: Result | Failed) -> None:
         """Store the end, then tell it; a trainer that lost the job meanwhile does neither."""

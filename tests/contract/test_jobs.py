@@ -78,11 +78,28 @@ def test_a_renewed_lease_holds(jobs: Jobs) -> None:
     assert claim(jobs, "b", now=20).id == job.id
 
 
-def test_a_job_is_given_back_by_a_lease_of_no_length(jobs: Jobs) -> None:
+def test_a_job_that_is_given_back_is_free_at_once(jobs: Jobs) -> None:
     jobs.request("m", "volume", now=0)
     job = claim(jobs, "a", now=1)
-    assert jobs.renew(job.id, holder="a", now=2, lease_s=0)
-    assert claim(jobs, "b", now=2).id == job.id
+    assert jobs.give_back(job, holder="a", now=2)
+    again = claim(jobs, "b", now=2)
+    assert (again.id, again.attempts, again.started_at) == (job.id, 2, 1)
+
+
+def test_whoever_gives_a_job_back_says_how_many_attempts_count(jobs: Jobs) -> None:
+    jobs.request("m", "volume", now=0)
+    job = claim(jobs, "a", now=1)
+    assert jobs.give_back(replace(job, attempts=0), holder="a", now=2)
+    assert claim(jobs, "b", now=2).attempts == 1
+
+
+def test_a_job_that_is_another_trainers_cannot_be_given_back(jobs: Jobs) -> None:
+    jobs.request("m", "volume", now=0)
+    lost = claim(jobs, "a", now=1)
+    taken = claim(jobs, "b", now=11)
+    assert not jobs.give_back(replace(lost, attempts=0), holder="a", now=12)
+    assert jobs.claim(holder="c", now=12, lease_s=10) is None
+    assert jobs.history("m") == [taken]
 
 
 def test_the_end_state_is_kept_with_its_numbers(jobs: Jobs) -> None:

@@ -302,8 +302,25 @@ def test_a_trainer_that_stops_gives_its_job_back_at_once() -> None:
     stage.trainer(stopped).run(stop)
     job = stage.work(stage.trainer(REJECTED, holder="two"))
     assert job is not None
-    assert (job.status, job.attempts) == (JobStatus.REJECTED, 2)
+    assert (job.status, job.attempts) == (JobStatus.REJECTED, 1)
     assert stage.told() == [RETRAIN_STARTED, RETRAIN_STARTED, RETRAIN_REJECTED]
+
+
+def test_a_job_is_not_given_up_for_trainers_that_were_replaced() -> None:
+    """Only its own failures count, and that it was triggered is told once."""
+    stage = Stage(retrain={"max_attempts": 2})
+    stage.jobs.request("m", "manual", now=0.0)
+    for _ in range(5):
+        stage.now += 1
+        stage.work(stage.trainer(Stopped()))
+        assert stage.jobs.history("m")[0].attempts == 0
+    stage.work(stage.trainer(CRASH))
+    stage.work(stage.trainer(Stopped()))
+    job = stage.work(stage.trainer(CRASH))
+    assert job is not None
+    assert (job.status, job.attempts) == (JobStatus.FAILED, 2)
+    triggered = [name for name, _, _ in stage.heard.facts if name == "model_retraining_triggered"]
+    assert triggered == ["model_retraining_triggered"]
 
 
 def test_a_trainer_that_lost_its_job_ends_it_and_says_nothing() -> None:
