@@ -18,28 +18,25 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias, cast
 
 from aiokafka import conn
-from aiokafka.consumer.fetcher import FetchResult, OffsetResetStrategy
-from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeError
+from aiokafka.consumer.fetcher import OffsetResetStrategy
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, ConsumerMessage
 
-from stream_app.errors import Misconfigured, Outage, StreamAppError
-from stream_app.stream.fetching import Backlog, Stretch, more_arrives, unpack
+from stream_app.errors import Outage, StreamAppError
+from stream_app.stream.ahead import PLACING_S, ReadAhead
+from stream_app.stream.fetching import Backlog, Stretch
 from stream_app.values import Partition, Run
 
 #: aiokafka has no types.
 Untyped: TypeAlias = Any
 
-#: Most that one fetch hands over, in bytes, over all its partitions.
-FETCH_BYTES: Final = 8_000_000
 #: Bytes that a connection reads ahead of its parser. aiokafka's 64 kB stop and resume the socket for every few
 #: hundred records of a fetch, which costs a tenth of the throughput.
 _READ_AHEAD_BYTES: Final = 4_000_000
 #: Of the request timeout. Faust would go on without the seek when that ends.
 _SEEK_SHARE: Final = 0.8
-#: Seconds until the next try while partitions are not placed yet; Faust itself would ask again at once.
-_PLACING_S: Final = 0.05
 #: mode would log a service's life under the name of our module
 _FAUST_LOG: Final = logging.getLogger("faust")
 
@@ -49,13 +46,12 @@ class CoalescingThread(driver.AIOKafkaConsumerThread):
 
     logger = _FAUST_LOG
     consumer: "CoalescingConsumer"
-    #: by partition, the offset after the last record that was handed over
-    fetched: dict[TP, int]
+    ahead: ReadAhead | None
 
     def __post_init__(self) -> None:
-        """Start with nothing fetched."""
+        """Start with nothing read."""
         super().__post_init__()
-        self.fetched = {}
+        self.ahead = None
 
     async def place(self, starts: Mapping[TP, int]) -> None:
         """Set the partitions to their offsets; 0 is the beginning of what is there. Raises Outage."""
@@ -70,7 +66,8 @@ class CoalescingThread(driver.AIOKafkaConsumerThread):
         fresh = await consumer.beginning_offsets([tp for tp, offset in starts.items() if not offset])
         for tp, offset in {**starts, **fresh}.items():
             consumer.seek(tp, offset)
-            self.fetched.pop(tp, None)
+        if self.ahead is not None:
+            self.ahead.forget()
         consumer._fetcher._default_reset_strategy = OffsetResetStrategy.NONE
 
     def forget_places(self) -> None:
@@ -92,45 +89,26 @@ class CoalescingThread(driver.AIOKafkaConsumerThread):
         timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
         max_records: int | None = None,
     ) -> dict[TP, list[Stretch]]:
-        """Return the next stretch of each partition that has one, at most `max_records` and FETCH_BYTES in all."""
+        """Return what was read ahead of the partitions."""
         fetcher = consumer._fetcher
+        if consumer._closed or fetcher._closed:
+            raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
-            while True:
-                if fetcher._subscriptions.reassignment_in_progress:
-                    await fetcher._subscriptions.wait_for_assignment()
-                if consumer._closed or fetcher._closed:
-                    raise ConsumerStoppedError
-                if not self.consumer.is_placed():
-                    await asyncio.sleep(_PLACING_S)
-                    return {}
-                found = self._drain(fetcher, active_partitions, max_records or 1)
-                if found or not await more_arrives(fetcher, timeout or 0):
-                    return found
+            if not self.consumer.is_placed():
+                await asyncio.sleep(PLACING_S)
+                return {}
+            return await self._ahead(max_records).take(fetcher, active_partitions, timeout or 0)
 
-    def _drain(self, fetcher: Untyped, partitions: set[TP], most_records: int) -> dict[TP, list[Stretch]]:
-        found: dict[TP, list[Stretch]] = {}
-        records, weight = 0, 0
-        for tp in [tp for tp in fetcher._records if tp in partitions]:
-            if records >= most_records or weight >= FETCH_BYTES:
-                break
-            stretch = self._next_stretch(fetcher, tp, most_records - records, FETCH_BYTES - weight)
-            if stretch is not None:
-                found[tp] = [stretch]
-                records += len(stretch.offsets)
-                weight += stretch.weight
-                self.fetched[tp] = stretch.offsets[-1] + 1
-        return found
+    def _ahead(self, most_records: int | None) -> ReadAhead:
+        if self.ahead is None:  # made here, in the loop that it belongs to
+            self.ahead = ReadAhead(self.consumer.is_placed, most_records or 1)
+        return self.ahead
 
-    def _next_stretch(self, fetcher: Untyped, tp: TP, most_records: int, most_bytes: int) -> Stretch | None:
-        entry = fetcher._records[tp]
-        is_result = isinstance(entry, FetchResult)
-        stretch = unpack(entry, most_records=most_records, most_bytes=most_bytes) if is_result else None
-        if not is_result or not entry.has_more():
-            del fetcher._records[tp]
-            fetcher._notify(fetcher._wait_consume_future)  # it may fetch the partition again
-        if not is_result:
-            _raise(entry, tp)
-        return stretch
+    async def on_thread_stop(self) -> None:
+        """Read ahead no more, before the consumer goes."""
+        if self.ahead is not None:
+            await self.ahead.stop()
+        await super().on_thread_stop()
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()
@@ -150,7 +128,8 @@ class CoalescingThread(driver.AIOKafkaConsumerThread):
 
         The marker of a transaction takes an offset and is no record: lag would never be 0 again.
         """
-        if offset != self.fetched.get(tp, offset):
+        fetched = {} if self.ahead is None else self.ahead.fetched
+        if offset != fetched.get(tp, offset):
             return offset
         assignment = self._ensure_consumer()._subscription.subscription.assignment
         state = assignment.state_value(tp) if assignment is not None else None
@@ -298,14 +277,3 @@ class CoalescingTransport(driver.Transport):
         super().__init__(app.conf.broker_consumer, app)
         self.fail = fail
         self.fetch_max_wait_ms = fetch_max_wait_ms
-
-
-def _raise(entry: Untyped, tp: TP) -> None:
-    try:
-        entry.check_raise()
-    except OffsetOutOfRangeError as error:
-        (offset,) = error.args[0].values()
-        raise Misconfigured(
-            f"{tp.topic}/{tp.partition}: offset {offset}, the next to learn, is not in the topic (any more): retention "
-            "deleted records before they were learned, or the topic was truncated. Nothing was skipped"
-        ) from error
