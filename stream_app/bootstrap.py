@@ -44,6 +44,7 @@ from stream_app.trainer.order import Tools as TrainerTools
 from stream_app.trainer.order import Trainee
 from stream_app.trainer.runner import Runner
 from stream_app.trainer.service import TrainerService
+from stream_app.trainer.sweeping import Sweeper
 from stream_app.values import Floats, Ints, Partition, Version
 from stream_app.worker import replaying
 from stream_app.worker.handler import Policy, Tools, WorkerHandler
@@ -272,9 +273,17 @@ class Rooms:
 
     def trainer(self) -> TrainerService:
         """Return what runs full retrains."""
-        runner = Runner(partial(trainer_tools, self.settings), logs=self.root / "logs" / "jobs")
+        runner = Runner(partial(trainer_tools, self.settings), logs=self._job_logs)
         trainees = {name: Trainee(settings=m, schema=schema_of(m)) for name, m in self.models.items()}
         return TrainerService(self.stores, trainees, runner, holder=self.name, clock=self.clock, observe=self.observe)
+
+    def sweeper(self) -> Sweeper:
+        """Return what removes leftovers beside the retrains."""
+        return Sweeper(self.stores, logs=self._job_logs, clock=self.clock)
+
+    @property
+    def _job_logs(self) -> Path:
+        return self.root / "logs" / "jobs"
 
     def relay(self) -> Relay:
         """Return what brings the outbox to Kafka."""

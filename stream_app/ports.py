@@ -5,7 +5,7 @@ an owner takes the owner's `epoch` and raises `Fenced`, having written nothing, 
 A store that is away raises `Outage`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -210,6 +210,9 @@ class ArtifactStore(Protocol):
     def delete(self, path: str) -> None:
         """Remove the artifact if it is there."""
 
+    def remove_orphans(self, model: str, *, known: Collection[str], before: float) -> int:
+        """Remove what was last put before that time and is at none of the known paths; return how many."""
+
 
 class Registry(Protocol):
     """Versions of models and their lineage."""
@@ -237,6 +240,9 @@ class Registry(Protocol):
 
     def expired_snapshots(self, model: str, *, keep: int, newer_than: float) -> Sequence[ExpiredBytes]:
         """Return snapshots whose bytes may go: neither among the newest `keep` nor published after `newer_than`."""
+
+    def artifact_paths(self, model: str) -> frozenset[str]:
+        """Return where the bytes of every version and snapshot of the model are or were."""
 
     def mark_deleted(self, expired: Sequence[ExpiredBytes], *, now: float) -> None:
         """Note that these bytes were deleted; delete the bytes first, a repeat does no harm."""

@@ -69,8 +69,11 @@ def run_trainer(settings: Settings) -> int:
     logs.configure(settings.log)
     observe = PrometheusObserver()
     observe("build_info", version=__version__)
-    service = Rooms(settings, observe=observe).trainer()
+    rooms = Rooms(settings, observe=observe)
+    service, sweeper = rooms.trainer(), rooms.sweeper()
     stop = stop_event()
+    # beside the retrains, which may take hours; nothing waits for it at the end: it only deletes, file by file
+    threading.Thread(target=sweeper.run, args=(stop,), name="sweeper", daemon=True).start()
     with _health(settings, settings.http.trainer_port, observe, live={}, ready={}):
         _log.info("trainer started", extra=_about(settings))
         service.run(stop)

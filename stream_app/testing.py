@@ -116,6 +116,14 @@ class InMemoryRegistry:
         ]
         return retention.expired_snapshots(published, keep=keep, newer_than=newer_than)
 
+    def artifact_paths(self, model: str) -> frozenset[str]:
+        """Return where the bytes of every version and snapshot of the model are or were."""
+        if model not in self._models:
+            return frozenset()
+        state = self._models[model]
+        stored = [*(each.artifact for each in state.versions), *(each.artifact for each in state.published)]
+        return frozenset(artifact.path for artifact in stored if artifact is not None)
+
     def mark_deleted(self, expired: Sequence[ExpiredBytes], *, now: float) -> None:  # noqa: ARG002 - only rows have times
         """Note that these bytes were deleted; the rows, which are the lineage, stay."""
         self._deleted |= {(each.model, each.version, each.promotion_seq) for each in expired}

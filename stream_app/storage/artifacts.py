@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -65,11 +66,15 @@ class SignedArtifacts(ArtifactReader):
     def put(self, path: str, content: bytes) -> StoredArtifact:
         """Write durably and return digest, size and signature.
 
-        The same bytes again are fine; other bytes under a name that is taken raise Conflict.
+        The same bytes again are fine, and are as young as new ones from then on; other bytes under a name that is
+        taken raise Conflict.
         """
         _check_path(path)
-        if not self._folder.create(path, content) and self._folder.read(path, len(content) + 1) != content:
-            raise Conflict(f"artifact {path} exists with other bytes")
+        if not self._folder.create(path, content):
+            if self._folder.read(path, len(content) + 1) != content:
+                raise Conflict(f"artifact {path} exists with other bytes")
+            # whoever sweeps must not take what is about to be registered for what a crash left behind
+            self._folder.renew(path, content)
         digest = hashlib.sha256(content).hexdigest()
         signature = self._signer.sign(Purpose.ARTIFACT, _signed(path, digest))
         return StoredArtifact(path=path, sha256=digest, size=len(content), signature=signature)
@@ -78,6 +83,22 @@ class SignedArtifacts(ArtifactReader):
         """Remove the artifact if it is there."""
         _check_path(path)
         self._folder.remove(path)
+
+    def remove_orphans(self, model: str, *, known: Collection[str], before: float) -> int:
+        """Remove what was last put before that time, in seconds, and is at none of the known paths; return how many.
+
+        Raises Outage, and Corrupt for a folder that leads elsewhere. A store that cannot tell ages keeps everything.
+        """
+        _check_path(model)
+        removed = 0
+        for path in self._folder.found(model):
+            if path in known:
+                continue
+            put_at = self._folder.put_at(path)  # right before: what is put again meanwhile is young
+            if put_at is not None and put_at < before:
+                self._folder.remove(path)
+                removed += 1
+        return removed
 
 
 def _signed(path: str, digest: str) -> bytes:
@@ -96,6 +117,12 @@ class _Folder(Protocol):
     def read(self, path: str, limit: int) -> bytes: ...
 
     def remove(self, path: str) -> None: ...
+
+    def renew(self, path: str, content: bytes) -> None: ...
+
+    def found(self, folder: str) -> Sequence[str]: ...
+
+    def put_at(self, path: str) -> float | None: ...
 
 
 def _open_folder(location: str | Path) -> _Folder:
@@ -139,6 +166,29 @@ class _LocalFolder:
         except OSError as error:
             raise Outage(f"artifact {path} could not be removed: {error}") from error
 
+    def renew(self, path: str, content: bytes) -> None:
+        del content
+        try:
+            os.utime(self._inside(self._root / path), follow_symlinks=False)
+        except OSError as error:
+            raise Outage(f"artifact {path} could not be renewed: {error}") from error
+
+    def found(self, folder: str) -> Sequence[str]:
+        try:
+            with os.scandir(self._root / folder) as entries:
+                # drafts, too: a crash may leave one
+                return [f"{folder}/{entry.name}" for entry in entries if entry.is_file(follow_symlinks=False)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise Outage(f"artifacts of {folder} could not be listed: {error}") from error
+
+    def put_at(self, path: str) -> float | None:
+        try:
+            return (self._root / path).lstat().st_mtime
+        except OSError:  # somebody else removed it
+            return None
+
     def _inside(self, target: Path) -> Path:
         # A folder that was replaced by a link would lead outside although each name is harmless.
         if not target.parent.resolve().is_relative_to(self._root.resolve()):
@@ -179,6 +229,31 @@ class _RemoteFolder:
             return
         except Exception as error:
             raise Outage(f"artifact {path} could not be removed: {error}") from error
+
+    def renew(self, path: str, content: bytes) -> None:
+        try:
+            self._store.pipe_file(self._at(path), content)
+        except Exception as error:
+            raise Outage(f"artifact {path} could not be renewed: {error}") from error
+
+    def found(self, folder: str) -> Sequence[str]:
+        try:
+            self._store.invalidate_cache()
+            listed = self._store.ls(self._at(folder), detail=True)
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise Outage(f"artifacts of {folder} could not be listed: {error}") from error
+        return [f"{folder}/{one['name'].rpartition('/')[2]}" for one in listed if one["type"] == "file"]
+
+    def put_at(self, path: str) -> float | None:
+        try:
+            self._store.invalidate_cache()  # else some stores answer from the listing
+            return float(self._store.modified(self._at(path)).timestamp())
+        except (FileNotFoundError, NotImplementedError):  # somebody else removed it, or the store does not know
+            return None
+        except Exception as error:
+            raise Outage(f"the age of artifact {path} could not be read: {error}") from error
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"

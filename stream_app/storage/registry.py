@@ -102,6 +102,16 @@ class SqlRegistry:
             published = [_published(row) for row in connection.execute(query).mappings()]
         return retention.expired_snapshots(published, keep=keep, newer_than=newer_than)
 
+    def artifact_paths(self, model: str) -> frozenset[str]:
+        """Return where the bytes of every version and snapshot of the model are or were."""
+        stored = (
+            select(table.c.artifact).where(table.c.model == model, table.c.artifact.is_not(None))
+            for table in (versions, publications)
+        )
+        with self._engine.connect() as connection:
+            texts = [text for query in stored for text in connection.execute(query).scalars()]
+        return frozenset(decode_artifact(text).path for text in texts)
+
     def mark_deleted(self, expired: Sequence[ExpiredBytes], *, now: float) -> None:
         """Note that these bytes were deleted; the rows, which are the lineage, stay."""
         with self._engine.begin() as connection:

@@ -198,3 +198,17 @@ def test_bytes_that_were_published_again_stay(house: House, registry: Registry) 
     publish(house, 2, "1.2")
     publish(house, 3, "1.1", path="m/first.zip")
     assert gone(list(registry.expired_snapshots("m", keep=1, newer_than=100))) == ["1.2"]
+
+
+def test_it_knows_where_all_bytes_are_or_were(house: House, registry: Registry) -> None:
+    house.add_model("n")
+    for path in ("m/1.zip", None, "m/2.zip"):
+        registry.register(candidate(path=path))
+    registry.register(candidate("n", path="n/1.zip"))
+    publish(house, 1, "2.57")
+    expired = registry.expired_versions("m", keep=1)
+    registry.mark_deleted(expired, now=9.0)
+    assert gone(list(expired)) == ["1"]
+    assert registry.artifact_paths("m") == {"m/1.zip", "m/2.zip", "m/2.57.zip"}
+    assert registry.artifact_paths("n") == {"n/1.zip"}
+    assert registry.artifact_paths("zebra") == set()
