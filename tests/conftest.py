@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -22,14 +23,23 @@ REQUIRE = "STREAM_APP_REQUIRE_KAFKA"
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap() -> Iterator[str]:
+def kafka_bootstrap(without_broker: Callable[[str], NoReturn]) -> Iterator[str]:
     """Yield the address of a real broker: the one named, or one in Docker, or one of scripts/kafka."""
     with contextlib.ExitStack() as stack:
         address = os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or _in_docker(stack) or _by_script(stack)
         if address is None:
-            message = "NO KAFKA BROKER: set KAFKA_BOOTSTRAP_SERVERS, run Docker, or install Java 17 and Maven"
-            pytest.fail(message) if os.environ.get(REQUIRE) == "1" else pytest.skip(message)
+            without_broker("NO KAFKA BROKER: set KAFKA_BOOTSTRAP_SERVERS, run Docker, or install Java 17 and Maven")
         yield address
+
+
+@pytest.fixture(scope="session")
+def without_broker() -> Callable[[str], NoReturn]:
+    """Return what ends a test that has no broker: in the build it fails, elsewhere it is skipped."""
+
+    def end(message: str) -> NoReturn:
+        pytest.fail(message) if os.environ.get(REQUIRE) == "1" else pytest.skip(message)
+
+    return end
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from confluent_kafka.admin import NewTopic
@@ -42,7 +42,9 @@ ssl.truststore.location={folder}/ca.pem
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]:
+def secured(
+    tmp_path_factory: pytest.TempPathFactory, without_broker: Callable[[str], NoReturn]
+) -> Iterator[KafkaSettings]:
     """Yield settings for a broker of its own that lets nobody in without certificate and password."""
     folder = tmp_path_factory.mktemp("certificates")
     _write_certificates(folder)
@@ -55,7 +57,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaSettings]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as broker:
         assert broker.stdout is not None
         if not broker.stdout.readline():
-            pytest.skip("NO SECURED BROKER: it needs Java 17 and Maven")
+            without_broker("NO SECURED BROKER: it needs Java 17 and Maven")
         extra = {
             "security.protocol": "SASL_SSL",
             "sasl.mechanism": "PLAIN",
