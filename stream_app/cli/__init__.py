@@ -5,7 +5,7 @@ hands them to the room that does the work, and prints what comes back with `outp
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Final, NoReturn
 
@@ -15,10 +15,11 @@ from stream_app.leaving import leave_at_once
 SERVICES: Final = frozenset({"worker", "trainer", "up"})
 
 
-def main() -> NoReturn:
-    """Run the command that the process's arguments name, and leave with its exit code."""
-    if not SERVICES.isdisjoint(sys.argv[1:2]):
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command that the arguments name (default: the process's own) and leave with its exit code."""
+    chosen = list(sys.argv[1:] if arguments is None else arguments)
+    if not SERVICES.isdisjoint(chosen[:1]):
         leave_at_once()
     # not before: importing it takes several times as long as Python takes to start
-    run: Callable[[], NoReturn] = import_module("stream_app.cli.entry").main
-    run()
+    run: Callable[[Sequence[str]], NoReturn] = import_module("stream_app.cli.entry").main
+    run(chosen)

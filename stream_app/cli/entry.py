@@ -13,11 +13,10 @@ from stream_app.errors import StreamAppError
 from stream_app.exits import exit_code
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command that the arguments name (default: the process's own) and leave with its exit code."""
-    chosen = list(sys.argv[1:] if arguments is None else arguments)
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Run the command that the arguments name and leave with its exit code."""
     try:
-        program(chosen).main(args=chosen, prog_name="stream-app")
+        program(arguments).main(args=list(arguments), prog_name="stream-app")
     except StreamAppError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(exit_code(error))
