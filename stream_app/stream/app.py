@@ -14,23 +14,22 @@ from typing import Any, Final, cast
 
 import aiokafka.errors
 import faust
-import tenacity
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     KafkaConnectionError,
     TopicAuthorizationFailedError,
 )
-from confluent_kafka import KafkaError
 from faust.app.base import BootStrategy
 from faust.auth import Credentials
 from mode.supervisors import CrashingSupervisor
 
 from stream_app import exits
-from stream_app.errors import Misconfigured, NotFound, Outage, StreamAppError
+from stream_app.errors import Misconfigured, Outage, StreamAppError
 from stream_app.kafka import client, topics
 from stream_app.kafka.quiet import quieten
 from stream_app.settings import KafkaSettings
 from stream_app.stream.agents import RunHandler, Seat, attach
+from stream_app.stream.reaching import check_topics, patiently
 from stream_app.stream.transport import CoalescingConsumer, CoalescingTransport
 from stream_app.stream.watchdog import Watchdog
 
@@ -197,13 +196,13 @@ def build_app(settings: KafkaSettings, *, subscriptions: Sequence[str], handler:
     Run it with `run_worker`, in whose loop the handler's methods are called.
     """
     admin = client.admin(settings)
-    patiently = _patiently(settings.request_timeout_s)
+    ask = patiently(settings.request_timeout_s)
     app = StreamApp(
         settings.group_id,
         handler=handler,
-        seat=Seat(handler, lambda names: {name: topics.incarnation(admin, name) for name in names}, patiently),
+        seat=Seat(handler, lambda names: {name: topics.incarnation(admin, name) for name in names}, ask),
         watchdog=Watchdog(settings.stuck_after_s),
-        check=functools.partial(_check_topics, settings, subscriptions),
+        check=functools.partial(check_topics, settings, subscriptions),
         **_timing(settings),
         **_connection(settings),
         **_HABITS,
@@ -285,39 +284,6 @@ def _tune_interpreter() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def _patiently(within_s: float) -> tenacity.Retrying:
-    """Return a caller that repeats what ends in an Outage, with growing random pauses."""
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(Outage),
-        stop=tenacity.stop_after_delay(within_s),
-        wait=tenacity.wait_random_exponential(max=5),
-        reraise=True,
-    )
-
-
-def _check_topics(settings: KafkaSettings, named: Sequence[str]) -> None:
-    """Raise Misconfigured if one does not exist or nobody lets us in, Outage if Kafka is away for too long."""
-    complaints: list[KafkaError] = []
-    admin = client.admin(settings, error_cb=complaints.append)
-    ask = _patiently(settings.request_timeout_s)
-    for topic in named:
-        try:
-            ask(topics.partition_count, admin, topic)
-        except NotFound as error:
-            raise Misconfigured(f"topic {topic} does not exist: create it with `stream-app topics create`") from error
-        except Outage as error:
-            admin.poll(0)  # hands over what its threads ran into; the error itself only says that time is up
-            raise _not_reached(settings, complaints, error) from error
-
-
-def _not_reached(settings: KafkaSettings, complaints: Sequence[KafkaError], outage: Outage) -> Outage | Misconfigured:
-    for complaint in complaints:
-        if complaint.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001 - public, by its documentation
-            return Misconfigured(f"Kafka at {settings.bootstrap_servers} does not let us in: {complaint.str()}")
-    reason = complaints[-1].str() if complaints else str(outage)
-    return Outage(f"Kafka at {settings.bootstrap_servers} is not to be reached: {reason}")
 
 
 def _timing(settings: KafkaSettings) -> dict[str, Any]:
