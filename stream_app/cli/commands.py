@@ -36,7 +36,7 @@ COMMANDS: Final = {
     "up": Command("up", "Run worker and trainer on this machine."),
     "demo": Command("demo", "Watch the main job on real data."),
     "status": Command("status", "Print where everything stands."),
-    "models": Command("models", "List models and versions; promote or roll back."),
+    "models": Command("models", "List models and versions; promote, roll back, export."),
     "log": Command("log", "Look at, prove or export the window log."),
     "rebuild": Command("rebuild", "Fold a model's history anew and compare."),
     "replay": Command("replay", "Try other settings on a model's history."),

@@ -1,6 +1,7 @@
 """`stream-app models`: what serves, what could, and asking for another."""
 
 import time
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -10,9 +11,10 @@ from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.output import note, print_json, print_rows
 from stream_app.core.fold import ONLINE
 from stream_app.errors import Conflict, Outage
+from stream_app.storage.model_export import export_model
 from stream_app.values import ControlEntry, Version, VersionStatus
 
-app = typer.Typer(no_args_is_help=True, help="List models and versions; promote or roll back.")
+app = typer.Typer(no_args_is_help=True, help="List models and versions; promote, roll back, export.")
 Model = Annotated[str, typer.Argument(help="Name of the model.")]
 #: How long a request may wait for the model's worker.
 ANSWER_S: Final = 30.0
@@ -62,6 +64,24 @@ def rollback(
     """Ask the model's worker to serve an earlier version again; waits for its answer."""
     rooms = Rooms(load(config, overrides))
     _ask(rooms, model, "rollback", _earlier(rooms, model) if to is None else to, as_json=as_json)
+
+
+@app.command(epilog="Example: stream-app models export electricity exported-model")
+def export(
+    model: Model,
+    folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist yet.")],
+    version: Annotated[int | None, typer.Option(help="Number of the version; default: what serves now.")] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Write a verified version to a plain folder: model.joblib, manifest.json, schema.json, metrics.json."""
+    rooms = Rooms(load(config, overrides))
+    exported = export_model(rooms.stores, model, version, folder, rooms.settings.storage.trusted_types)
+    if as_json:
+        print_json({**exported, "folder": str(folder)})
+    note(f"Wrote version {exported['version']} of {model}, {exported['algorithm']}, to {folder}.")
 
 
 def _earlier(rooms: Rooms, model: str) -> int:

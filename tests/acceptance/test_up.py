@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import joblib
+
 from tests.integration.pipeline import DATA, Pipeline, Running, settings_text
 
 #: What an operator waits for in the log, whatever else is there.
@@ -38,6 +40,20 @@ def test_a_thousand_records_stop_and_a_thousand_more_are_two_thousand(
     verdict = pipeline.json("log", "verify", "electricity")
     assert verdict["ok"] is True
     assert verdict["counts"]["learned"] == 2_000
+    exported = pipeline.json("models", "export", "electricity", "exported")
+    assert exported["algorithm"] == "river:LogisticRegression"
+    assert _answers_its_probe(tmp_path / "exported")
+
+
+def _answers_its_probe(folder: Path) -> bool:
+    """Ask an exported River pipeline as a program would that has never heard of us."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    pipeline = joblib.load(folder / "model.joblib")
+    asked = [dict(zip(manifest["numeric"], row, strict=True)) for row in manifest["probe"]["numeric"]]
+    assert len(asked) == len(manifest["probe"]["outputs"]) > 0
+    answers: list[float] = [pipeline.predict_proba_one(row)[True] for row in asked]
+    expected: list[float] = manifest["probe"]["outputs"]
+    return answers == expected
 
 
 def _said(running: Running) -> dict[str, dict[str, Any]]:
