@@ -1,8 +1,11 @@
 """The demo's report: one HTML file without scripts or outside references, its curves drawn as SVG."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from html import escape
+from importlib.metadata import version
 from pathlib import Path
+from platform import python_version
 from typing import Any, Final
 
 from stream_app.demo.view import Picture, Point
@@ -16,13 +19,16 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 svg { width: 100%; height: auto; } text { font-size: 12px; fill: currentColor; }
 table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem 1.2rem .15rem 0; }
 .served { stroke: var(--served); } .base { stroke: var(--base); } .online { stroke: var(--online); }
-path { fill: none; stroke-width: 2; } .mark { stroke: var(--line); stroke-dasharray: 3 3; }
+path { fill: none; stroke-width: 2; } .kill, .retrain, .reload { stroke: var(--line); stroke-dasharray: 3 3; }
+.kill { stroke: #c92a2a; } .drift { stroke: #e67700; } pre { overflow-x: auto; }
 """
-MARKED: Final = ("kill", "drift", "retrain", "promoted")
+#: Drifts come by the dozen: a tick each, without a word.
+MARKED: Final = ("kill", "reload", "retrain", "drift")
+TICK: Final = 8
 
 
-def write(path: Path, picture: Picture, summary: Mapping[str, Any]) -> None:
-    """Write the report of a finished demo."""
+def write(path: Path, picture: Picture, summary: Mapping[str, Any], settings: str) -> None:
+    """Write the report of a finished demo; `settings` is the text of its settings file."""
     accuracy = _chart(
         picture,
         {"served": lambda p: p.served, "base": lambda p: p.no_change, "online": lambda p: p.online},
@@ -34,10 +40,10 @@ def write(path: Path, picture: Picture, summary: Mapping[str, Any]) -> None:
     freshness = _chart(
         picture, {"served": lambda p: p.freshness_s}, low=0.0, high=max(stalest, 1.0), unit=lambda v: f"{v:.1f} s"
     )
-    path.write_text(_page(picture, summary, accuracy, freshness), encoding="utf-8")
+    path.write_text(_page(picture, summary, settings, accuracy, freshness), encoding="utf-8")
 
 
-def _page(picture: Picture, summary: Mapping[str, Any], accuracy: str, freshness: str) -> str:
+def _page(picture: Picture, summary: Mapping[str, Any], settings: str, accuracy: str, freshness: str) -> str:
     rows = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in summary.items())
     events = "".join(
         f"<tr><td>{at:.1f} s</td><td>{escape(kind)}</td><td>{escape(text)}</td></tr>"
@@ -55,6 +61,8 @@ followed {picture.label_delay} records later. The baseline answers with the newe
 <h2>Freshness: age of the newest window that the served model has learned</h2>{freshness}
 <h2>Summary</h2><table>{rows}</table>
 <h2>What happened</h2><table>{events}</table>
+<h2>Settings</h2><pre>{escape(settings)}</pre>
+<p>{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, stream-app {version("stream-app")}, Python {python_version()}</p>
 </body></html>
 """
 
@@ -106,11 +114,15 @@ def _axis(
 def _mark(x: Callable[[float], float], at_s: float, kind: str, text: str) -> str:
     if kind not in MARKED:
         return ""
-    place = f"{x(at_s):.1f}"
-    return (
-        f'<line class="mark" x1="{place}" x2="{place}" y1="{MARGIN}" y2="{HEIGHT - MARGIN}"/>'
-        f'<text x="{place}" y="{MARGIN - 8}" text-anchor="middle">{escape(kind)}<title>{escape(text)}</title></text>'
-    )
+    place, hint = f"{x(at_s):.1f}", f"<title>{escape(f'{at_s:.1f} s: {kind}: {text}')}</title>"
+    if kind == "drift":
+        top, word = HEIGHT - MARGIN - TICK, ""
+    else:
+        # a line of words for each kind, so that they do not cover each other
+        height = MARGIN - 4 - 12 * MARKED.index(kind)
+        top, word = MARGIN, f'<text x="{place}" y="{height}" text-anchor="middle">{escape(kind)}{hint}</text>'
+    line = f'<line class="{kind}" x1="{place}" x2="{place}" y1="{top}" y2="{HEIGHT - MARGIN}">{hint}</line>'
+    return line + word
 
 
 def _path(name: str, places: Sequence[tuple[float, float]]) -> str:

@@ -74,7 +74,7 @@ def run(options: Options, audience: Audience) -> None:
         # leaving the block has stopped the processes in order: 3
         proof = audit(rooms.stores, rooms.fold(MODEL), lambda _: None)  # 4
         result = summary(session, proof)
-        report.write(options.report, session.picture, result)  # 5
+        report.write(options.report, session.picture, result, config.read_text(encoding="utf-8"))  # 5
         audience.tell({**result, "report": str(options.report)})
         if options.keep:
             audience.say(f"running on: try `stream-app status --config {config}`; Ctrl-C ends it")

@@ -159,6 +159,7 @@ class Session:
             "serving": f"version {status.version}, {status.reloads} reloads, refused {status.refused}",
             "freshness": "" if status.freshness_s is None else f"{status.freshness_s:.2f} s",
             "sent": f"{sent.total:,}, poison {sent.poison}, repeats {sent.duplicates}",
+            "drifts": f"{metrics['drifts']}",
         }
 
     def _note_drift(self, metrics: Mapping[str, Any]) -> None:
@@ -167,7 +168,7 @@ class Session:
             self.picture.note(self._now(), "drift", f"the online error changed (number {metrics['drifts']})")
 
     def _note_job(self, number: int, trigger: str, status: JobStatus, reason: str) -> None:
-        self.picture.note(self._now(), "retrain", f"job {number} ({trigger}): {status.value} {reason[:70]}")
+        self.picture.note(self._now(), "retrain", f"job {number} ({trigger}): {status.value} {reason}")
 
 
 def summary(session: Session, audit: Audit) -> dict[str, Any]:
@@ -223,7 +224,7 @@ def settings_text(root: Path, data: Path) -> str:
 root = "{root}"
 
 [kafka]
-session_timeout_s = 6
+session_timeout_s = 4
 request_timeout_s = 10
 incarnation = "follow"
 

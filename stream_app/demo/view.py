@@ -1,6 +1,6 @@
 """The live picture of the demo in a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,8 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 BARS: Final = "▁▂▃▄▅▆▇█"
-WIDTH: Final = 72
+WIDTH: Final = 50
 EVENTS_SHOWN: Final = 9
+#: How each kind of event is drawn: its mark below the curves, and its style. Drifts come by the dozen: they have
+#: marks and a number, the list is for the others.
+MARKS: Final[Mapping[str, tuple[str, str]]] = {
+    "drift": ("▴", "yellow"),
+    "reload": ("↻", "green"),
+    "retrain": ("●", "magenta"),
+    "kill": ("✖", "bold red"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,25 +66,32 @@ def progress_bar(total: int) -> Progress:
 def render(picture: Picture, bar: Progress) -> RenderableType:
     """Return the picture as rich draws it."""
     bar.update(bar.task_ids[0], completed=picture.predicted)
-    served = [p.served for p in picture.points]
-    no_change = [p.no_change for p in picture.points]
+    points = _thinned(picture.points)
+    served = [p.served for p in points]
+    no_change = [p.no_change for p in points]
     curves = Table.grid(padding=(0, 1))
     curves.add_row("served accuracy", _sparkline(served), _percent(served))
     curves.add_row("no-change baseline", _sparkline(no_change), _percent(no_change))
+    curves.add_row("", _marks(picture, points), "")
     facts = Table.grid(padding=(0, 2))
     for name, value in picture.facts.items():
         facts.add_row(Text(name, style="dim"), value)
+    legend = "  ".join(f"{mark} {kind}" for kind, (mark, _) in MARKS.items())
     about = f"rolling over 1,000 rows; every label comes {picture.label_delay} records after its prediction, for both"
-    return Panel(
-        Group(bar, Text(), curves, Text(about, style="dim"), Text(), facts, Text(), _events(picture)),
-        title="stream_app demo",
-    )
+    below = (Text(legend, style="dim"), Text(about, style="dim"), Text(), facts, Text(), _events(picture))
+    return Panel(Group(bar, Text(), curves, *below), title="stream_app demo")
+
+
+def _thinned(points: Sequence[Point]) -> Sequence[Point]:
+    """Return at most WIDTH points spread over the whole run, the newest among them."""
+    if len(points) <= WIDTH:
+        return points
+    return [points[(i + 1) * len(points) // WIDTH - 1] for i in range(WIDTH)]
 
 
 def _sparkline(values: Sequence[float | None]) -> Text:
     """Draw 40 % to 100 %: below is no news."""
-    newest = values[-WIDTH:]
-    steps = [" " if v is None else BARS[max(0, min(7, int((v - 0.4) / 0.6 * 8)))] for v in newest]
+    steps = [" " if v is None else BARS[max(0, min(7, int((v - 0.4) / 0.6 * 8)))] for v in values]
     return Text("".join(steps).ljust(WIDTH), style="cyan")
 
 
@@ -85,11 +100,21 @@ def _percent(values: Sequence[float | None]) -> str:
     return "" if newest is None else f"{newest:.1%}"
 
 
+def _marks(picture: Picture, points: Sequence[Point]) -> Text:
+    """Return what happened, below the points; of several events at one point the rarest is drawn."""
+    drawn = [(" ", "")] * WIDTH
+    order = list(MARKS)
+    for at_s, kind, _ in sorted(picture.events, key=lambda event: order.index(event[1])):
+        place = next((i for i, point in enumerate(points) if point.at_s >= at_s), None)
+        if place is not None:
+            drawn[place] = MARKS[kind]
+    return Text.assemble(*drawn)
+
+
 def _events(picture: Picture) -> Text:
-    styles = {"kill": "bold red", "drift": "yellow", "retrain": "magenta", "reload": "green"}
     lines = Text()
-    for at_s, kind, text in picture.events[-EVENTS_SHOWN:]:
+    for at_s, kind, text in [event for event in picture.events if event[1] != "drift"][-EVENTS_SHOWN:]:
         lines.append(f"{at_s:6.1f} s  ", style="dim")
-        lines.append(f"{kind:8}", style=styles.get(kind, ""))
+        lines.append(f"{kind:8}", style=MARKS[kind][1])
         lines.append(f"{text}\n")
     return lines
