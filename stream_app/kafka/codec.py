@@ -6,6 +6,8 @@ a record), while a pair of half messages could then pass for one whole.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from operator import contains
 from typing import Any, Final
 
 import orjson
@@ -59,7 +61,7 @@ def decode(run: Run, *, max_message_bytes: int) -> Decoded:
 
 def _all_plain(records: Sequence[Any]) -> bool:
     """Return whether every message is one object that is a record by itself."""
-    return set(map(type, records)) <= {dict} and not any("specversion" in record for record in records)
+    return set(map(type, records)) <= {dict} and not any(map(contains, records, repeat("specversion")))
 
 
 def _decode_one_by_one(run: Run, max_message_bytes: int) -> Decoded:
