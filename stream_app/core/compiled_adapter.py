@@ -48,16 +48,33 @@ class CompiledContender:
         self.predict(none)
 
     def advance(self, features: Features, labels: Floats) -> Floats:
-        """Score, then learn, row by row."""
-        x = loopable(features.numeric)
+        """Score, then learn, row by row; raises ValueError, having learned nothing, for what does not fit the shape."""
+        x, codes = self._columns(features), self._codes(labels, len(features))
         before, after = self._river.steps.numbers.learn(x)
-        rows = linear.Rows(x=x, before=before, after=after, labels=loopable(labels))
+        rows = linear.Rows(x=x, before=before, after=after, labels=codes)
         return self._learn(self._heads, self._options, rows)
 
     def predict(self, features: Features) -> Floats:
-        """Return the outputs without learning."""
-        x = loopable(features.numeric)
+        """Return the outputs without learning; raises ValueError for what does not fit the shape."""
+        x = self._columns(features)
         return self._predict(self._heads, x, self._river.steps.numbers.read(x))
+
+    def _columns(self, features: Features) -> Floats:
+        # once a window, since the loops check no index: what does not fit would be read outside of the arrays
+        found = (*features.numeric.shape[1:], *features.categorical.shape[1:])
+        if found != (self._heads.weights.shape[1], 0):
+            numbers = self._heads.weights.shape[1]
+            raise ValueError(f"rows have {found} numeric and categorical columns, expected ({numbers}, 0)")
+        return loopable(features.numeric)
+
+    def _codes(self, labels: Floats, rows: int) -> Floats:
+        if labels.shape != (rows,):
+            raise ValueError(f"labels are of shape {labels.shape}, expected ({rows},): one for each row")
+        classes = len(self._heads.intercepts)
+        # written so that NaN, which is no class either, does not pass
+        if self._many and not np.all((labels >= 0) & (labels < classes)):
+            raise ValueError(f"labels hold a code outside of 0 to {classes - 1}, expected those of the classes")
+        return loopable(labels)
 
     def is_finite(self) -> bool:
         """Return whether every statistic and every weight is finite."""

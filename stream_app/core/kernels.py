@@ -44,22 +44,29 @@ def loopable(array: Floats) -> Floats:
     return np.require(array, np.float64, ["C", "A", "W"])
 
 
+def _fitting(x: Floats, state: Floats) -> Floats:
+    # compiled loops check no index: a column too many would be read and written outside of the state
+    if x.ndim != 2 or x.shape[1] != len(state):  # noqa: PLR2004 - rows and columns
+        raise ValueError(f"rows are of shape {x.shape}, expected (n, {len(state)}): a column for each number")
+    return loopable(x)
+
+
 def standardise(x: Floats, counts: Floats, means: Floats, variances: Floats) -> tuple[Floats, Floats]:
     """Scale a window as `preprocessing.StandardScaler` does, row by row, and move its state on.
 
     Shapes: x float64[n, k], the state float64[k] each, changed in place. Returns float64[n, k] twice: each row
     scaled with the state before it (what a prediction sees) and after it (what learning sees). NaN is missing:
-    it stays NaN and moves nothing.
+    it stays NaN and moves nothing. Raises ValueError for another number of columns.
     """
-    x = loopable(x)
+    x = _fitting(x, means)
     before, after = np.empty_like(x), np.empty_like(x)
     _standardise(x, counts, means, variances, HALF, before, after)
     return before, after
 
 
 def rescale(x: Floats, means: Floats, variances: Floats) -> Floats:
-    """Scale float64[n, k] with a state that stays as it is; NaN stays NaN."""
-    x = loopable(x)
+    """Scale float64[n, k] with a state that stays as it is; NaN stays NaN. Raises ValueError as `standardise`."""
+    x = _fitting(x, means)
     scaled = np.empty_like(x)
     _rescale(x, means, variances, HALF, scaled)
     return scaled

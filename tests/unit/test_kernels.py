@@ -312,6 +312,38 @@ def test_read_only_and_strided_arrays_are_as_good_as_any() -> None:
     assert bits(strange.predict(numbers(matrix[:, ::2]))) == bits(plain.predict(numbers(matrix[:, ::2].copy())))
 
 
+@kinds
+def test_rows_of_another_shape_are_refused_before_anything_is_read(
+    task: Task, classes: tuple[Any, ...], name: str | None
+) -> None:
+    contender = build(numeric_shape(3, task, classes), learner(name=name), seed=1)
+    before, labels = contender.snapshot(), np.zeros(4)
+    for strange in (np.ones((4, 2)), np.ones((4, 5)), np.ones(4)):
+        with pytest.raises(ValueError, match=r"columns, expected \(3, 0\)"):
+            contender.advance(numbers(strange), labels)
+        with pytest.raises(ValueError, match=r"columns, expected \(3, 0\)"):
+            contender.predict(numbers(strange))
+    with pytest.raises(ValueError, match=r"labels are of shape \(3,\), expected \(4,\)"):
+        contender.advance(numbers(np.ones((4, 3))), labels[:3])
+    assert contender.snapshot() == before
+
+
+@pytest.mark.parametrize("code", [-1.0, 3.0, math.nan])
+def test_labels_that_are_no_code_of_a_class_are_refused(code: float) -> None:
+    contender = build(numeric_shape(2, Task.MULTICLASS, THREE), learner(), seed=1)
+    with pytest.raises(ValueError, match="outside of 0 to 2"):
+        contender.advance(numbers(np.ones((2, 2))), np.array([0.0, code]))
+
+
+def test_a_scaler_takes_only_as_many_columns_as_it_has_numbers() -> None:
+    state = [np.zeros(2) for _ in range(3)]
+    for strange in (np.ones((4, 1)), np.ones((4, 3)), np.ones(2)):
+        with pytest.raises(ValueError, match=r"expected \(n, 2\)"):
+            standardise(strange, *state)
+        with pytest.raises(ValueError, match=r"expected \(n, 2\)"):
+            rescale(strange, *state[1:])
+
+
 def test_code_that_cannot_be_kept_on_disk_is_compiled_all_the_same() -> None:
     """A function without a file stands for a host without a folder to write to: numba refuses to cache both."""
     names: dict[str, Any] = {}
