@@ -47,6 +47,7 @@ from stream_app.trainer.service import TrainerService
 from stream_app.trainer.sweeping import Sweeper
 from stream_app.values import Floats, Ints, Partition, Version
 from stream_app.worker import replaying
+from stream_app.worker.halting import Limit
 from stream_app.worker.handler import Policy, Tools, WorkerHandler
 from stream_app.worker.hands import Hands
 from stream_app.worker.opening import Opener, schema_of
@@ -142,16 +143,17 @@ class Rooms:
     @cached_property
     def stores(self) -> Stores:
         """All of storage, over one database."""
+        learning_events = self.settings.kafka.topics.learning_events
         return Stores(
             log=self.log,
-            partitions=SqlPartitionLog(self.engine, clock=self.clock),
+            partitions=SqlPartitionLog(self.engine, learning_events=learning_events, clock=self.clock),
             publications=self.publications,
             control=SqlControlRequests(self.engine, clock=self.clock),
             checkpoints=self.checkpoints,
             artifacts=SignedArtifacts(self.artifact_place, self.signer),
             registry=self.registry,
             jobs=SqlJobs(self.engine),
-            outbox=SqlOutbox(self.engine, learning_events=self.settings.kafka.topics.learning_events),
+            outbox=SqlOutbox(self.engine, learning_events=learning_events),
             leases=SqlLeases(self.engine),
         )
 
@@ -236,8 +238,12 @@ class Rooms:
                 max_message_bytes=kafka.max_message_bytes,
             ),
             owner=self.name,
-            max_bad_share=max(limit.max_share for limit in limits),
-            bad_share_over=max(limit.over_records for limit in limits),
+            limit=Limit(
+                max_share=max(limit.max_share for limit in limits),
+                over_records=max(limit.over_records for limit in limits),
+                suffix=kafka.topics.dead_letter_suffix,
+                clock=self.clock,
+            ),
         )
 
     def _homes(self) -> dict[str, int]:

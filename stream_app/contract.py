@@ -207,7 +207,14 @@ _EVENTS: Final[Mapping[str, Document]] = {
         "subscriber": "web-1:4711",
     },
     messages.WINDOW_QUARANTINED: {"reason": "the online learner is no longer finite"},
-    messages.DEADLETTER_LIMIT: {"share": 0.52, "over_records": 1000},
+    messages.DEADLETTER_LIMIT: {
+        "topic": "ground-truth",
+        "partition": 0,
+        "offset": 4711,
+        "share": 0.52,
+        "max_share": 0.5,
+        "over_records": 1000,
+    },
 }
 
 
@@ -215,7 +222,8 @@ def _events() -> dict[str, Document]:
     """Return an example of each type of event, by the words of the type."""
     return {
         type_.removeprefix("io.stream_app.").replace("_", "-").replace(".", "-"): _plain(
-            LearningEvent(model="electricity", seq=57, details=details)
+            # a partition is halted between windows, and may be home to several models
+            LearningEvent(model="electricity", seq=None if type_ == messages.DEADLETTER_LIMIT else 57, details=details)
         )
         for type_, details in _EVENTS.items()
     }

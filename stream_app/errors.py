@@ -43,4 +43,7 @@ class Conflict(StreamAppError):  # noqa: N818
 
 
 class TooManyBadRecords(StreamAppError):  # noqa: N818
-    """Most of the newest records are bad: stop before the stream is drained into the dead letters."""
+    """Most of the newest records are bad: stop until a person raises the limit, and leave with exit code 78.
+
+    Going on, now or after a restart, would drain the stream into the dead letters.
+    """

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from stream_app.errors import Fenced, Misconfigured, Outage, StreamAppError
+from stream_app.errors import Fenced, Misconfigured, Outage, StreamAppError, TooManyBadRecords
 
 RUNTIME_FAILURE: Final = 1
 #: Wrong arguments; Typer's own.
@@ -20,8 +20,10 @@ EXIT_CODES: Final[Mapping[type[StreamAppError], int]] = {
     Fenced: FENCED,
     Outage: TEMPORARY,
     Misconfigured: MISCONFIGURED,
+    # it stays stopped until a setting is raised, so starting again is as useless as with a wrong one
+    TooManyBadRecords: MISCONFIGURED,
 }
-#: Exits that starting again cannot mend: wrong usage, wrong settings.
+#: Exits that starting again cannot mend: wrong usage, wrong settings, a halted partition.
 HOPELESS: Final = frozenset({USAGE, MISCONFIGURED})
 
 

@@ -118,6 +118,20 @@ class WindowLog(Protocol):
         """Return the files that hold the rows; small windows still inline are written out first."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halt:
+    """Why nobody reads on in a partition: too many of its newest records were bad."""
+
+    #: of bad records among the newest ones, above `limit`
+    share: float
+    #: what dead_letters.max_share was
+    limit: float
+    #: everything below was dealt with
+    offset: int
+    #: seconds since the epoch
+    at: float
+
+
 class PartitionLog(Protocol):
     """Positions of input that belongs to no model's log, fenced like a model."""
 
@@ -126,6 +140,15 @@ class PartitionLog(Protocol):
 
     def advance(self, partition: Partition, *, epoch: int, position: int, dead_lettered: int, forwarded: int) -> None:
         """Move the position after awaited delivery, and add to the counts; raises Fenced."""
+
+    def halt(self, partition: Partition, *, epoch: int, halt: Halt, events: Mapping[str, tuple[str, bytes]]) -> None:
+        """Store that nobody may read on, and owe `learning-events` these (type, value) by model; raises Fenced."""
+
+    def halted(self, partition: Partition) -> Halt | None:
+        """Return why nobody may read on, None when somebody may."""
+
+    def resume(self, partition: Partition, *, epoch: int) -> None:
+        """Let the partition be read on; raises Fenced."""
 
     def counts(self) -> Mapping[Partition, tuple[int, int]]:
         """Return (dead-lettered, forwarded) by partition."""

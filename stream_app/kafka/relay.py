@@ -94,6 +94,8 @@ class Relay:
                 if not self._send_unsent(transactions):
                     self._forget()
                     stop.wait(POLL_S)
+            if self._holds_lease():
+                self._send_unsent(transactions)  # what is owed since the last look may say why its process ends
         finally:
             transactions.close()
 

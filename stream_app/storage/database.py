@@ -25,7 +25,7 @@ Insert: TypeAlias = sqlite.Insert | postgresql.Insert
 
 FILE_NAME: Final = "stream_app.db"
 #: Newest migration; a test holds that it is the head of `migrations/versions`.
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 #: How long a statement waits for another writer before it counts as an outage.
 BUSY_S: Final = 10.0
 #: Migrating takes longer than a statement, and everybody else waits for it.

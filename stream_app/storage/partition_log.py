@@ -1,13 +1,15 @@
 """Positions of input that belongs to no model's log, fenced by an epoch of each partition."""
 
 from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, select, update
 
 from stream_app.errors import Fenced
-from stream_app.ports import Clock
+from stream_app.ports import Clock, Halt
 from stream_app.storage.database import insert_into, writing
-from stream_app.storage.tables import partition_positions, topics
+from stream_app.storage.tables import outbox, partition_positions, topics
 from stream_app.values import Partition
 
 _TABLE = partition_positions
@@ -16,8 +18,10 @@ _TABLE = partition_positions
 class SqlPartitionLog:
     """`ports.PartitionLog` over the tables."""
 
-    def __init__(self, engine: Engine, *, clock: Clock) -> None:
+    def __init__(self, engine: Engine, *, learning_events: str, clock: Clock) -> None:
+        """`learning_events` is the topic of what halts owe to Kafka."""
         self._engine = engine
+        self._learning_events = learning_events
         self._clock = clock
 
     def take_over(self, partition: Partition, *, owner: str) -> tuple[int, int]:
@@ -45,6 +49,35 @@ class SqlPartitionLog:
             moved = connection.execute(update(_TABLE).where(mine).values(counts | {"next_offset": position}))
             if moved.rowcount == 0:
                 raise Fenced(_refusal(connection, partition, epoch, position))
+
+    def halt(self, partition: Partition, *, epoch: int, halt: Halt, events: Mapping[str, tuple[str, bytes]]) -> None:
+        """Store that nobody may read on, and owe `learning-events` these (type, value) by model; raises Fenced."""
+        values = {
+            "halted_share": halt.share,
+            "halted_limit": halt.limit,
+            "halted_offset": halt.offset,
+            "halted_at": halt.at,
+        }
+        with writing(self._engine) as connection:
+            _change(connection, partition, epoch, values)
+            for model, (type_, value) in events.items():
+                row = {"event_id": f"{model}:{uuid4().hex}", "type": type_, "value": value, "created_at": halt.at}
+                row |= {"model": model, "key": model.encode(), "topic": self._learning_events}
+                connection.execute(outbox.insert().values(row))
+
+    def halted(self, partition: Partition) -> Halt | None:
+        """Return why nobody may read on, None when somebody may."""
+        with self._engine.connect() as connection:
+            row = connection.execute(select(_TABLE).where(_is(partition), _TABLE.c.halted_at.is_not(None))).first()
+        if row is None:
+            return None
+        return Halt(share=row.halted_share, limit=row.halted_limit, offset=row.halted_offset, at=row.halted_at)
+
+    def resume(self, partition: Partition, *, epoch: int) -> None:
+        """Let the partition be read on; raises Fenced."""
+        values = dict.fromkeys(("halted_share", "halted_limit", "halted_offset", "halted_at"))
+        with writing(self._engine) as connection:
+            _change(connection, partition, epoch, values)
 
     def counts(self) -> Mapping[Partition, tuple[int, int]]:
         """Return (dead-lettered, forwarded) by partition."""
@@ -83,6 +116,13 @@ def _is(partition: Partition) -> ColumnElement[bool]:
         _TABLE.c.topic == partition.topic,
         _TABLE.c.partition == partition.number,
     )
+
+
+def _change(connection: Connection, partition: Partition, epoch: int, values: Mapping[str, Any]) -> None:
+    mine = and_(_is(partition), _TABLE.c.epoch == epoch)
+    if connection.execute(update(_TABLE).where(mine).values(values)).rowcount == 0:
+        place = f"{partition.topic}/{partition.number}"
+        raise Fenced(f"{place}: epoch {epoch} cannot halt or resume it: another one took it over")
 
 
 def _refusal(connection: Connection, partition: Partition, epoch: int, position: int) -> str:

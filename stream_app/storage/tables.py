@@ -118,6 +118,10 @@ partition_positions = Table(
     Column("next_offset", BigInteger, nullable=False),
     Column("dead_lettered", BigInteger, nullable=False),
     Column("forwarded", BigInteger, nullable=False),
+    Column("halted_share", Float, nullable=True),  # of bad records at which it was halted; null: it is read
+    Column("halted_limit", Float, nullable=True),  # the limit then
+    Column("halted_offset", BigInteger, nullable=True),
+    Column("halted_at", Float, nullable=True),
 )
 
 topics = Table(

@@ -11,11 +11,12 @@ from typing import Any, Final, TypeVar
 
 from stream_app.core.limits import BadShare
 from stream_app.core.records import Rejected
-from stream_app.errors import Fenced, TooManyBadRecords
+from stream_app.errors import Fenced
 from stream_app.kafka.codec import BadMessage, decode
 from stream_app.kafka.dead_letters import Grave, dead_letter
 from stream_app.ports import Clock, Deliver, Observer, Outgoing, PartitionLog
 from stream_app.values import Partition, Run
+from stream_app.worker.halting import Limit
 from stream_app.worker.owner import Bury, ModelOwner
 from stream_app.worker.routing import Map, Routed, is_alone
 from stream_app.worker.tickets import Done, Line
@@ -41,6 +42,8 @@ class _Station:
     #: where the stored position may move to
     passed: int = 0
     stored_at: float = 0.0
+    # two that store positions at once could come in the other order, which the log refuses
+    storing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +70,7 @@ class Policy:
     map: Map
     grave: Grave
     owner: str
-    max_bad_share: float
-    bad_share_over: int
+    limit: Limit
 
 
 class WorkerHandler:
@@ -89,7 +91,8 @@ class WorkerHandler:
     def _man(self, topic: str, number: int) -> _Station:
         partition = Partition(incarnation=self._tools.incarnation(topic), topic=topic, number=number)
         epoch, position = self._tools.partitions.take_over(partition, owner=self._policy.owner)
-        limit = BadShare(self._policy.max_bad_share, self._policy.bad_share_over)
+        self._policy.limit.admit(self._tools.partitions, partition, epoch)
+        limit = self._policy.limit.watch()
         station = _Station(partition=partition, epoch=epoch, position=position, line=Line(), limit=limit)
         station.passed, station.stored_at = position, self._tools.clock()
         for model, home in self._policy.map.homes.items():
@@ -126,12 +129,14 @@ class WorkerHandler:
             bad += await station.owners[model].take(batch, ticket, self._burier(run))
         self._passed(station, run)
         await station.line.settle(ticket)
-        self._check_share(station, len(run), bad)
+        share = station.limit.add(len(run), bad)
+        if share is not None:
+            await self._halt(station, share)
 
     async def _deal_with_strangers(
         self, station: _Station, run: Run, undecodable: Sequence[BadMessage], routed: Routed
     ) -> int:
-        """Deliver what belongs to no model's log, then move the stored position behind the run."""
+        """Deliver what belongs to no model's log, then move the stored position; return the number of dead letters."""
         letters = [
             *((b.position, b.index, b.reason, b.detail) for b in undecodable),
             *((s.position, _index(run, s.position, s.index), "unknown_model", s.detail) for s in routed.strays),
@@ -143,7 +148,7 @@ class WorkerHandler:
         if buried or forwards:
             await self._in_thread(self._tools.deliver, [*buried, *forwards])
             await self._store_position(station, run.offsets[-1] + 1, len(buried), len(forwards))
-        return len(letters)
+        return len(fresh)
 
     def _burier(self, run: Run) -> Bury:
         """Return how the bad records of one model among this run are delivered as dead letters."""
@@ -171,27 +176,35 @@ class WorkerHandler:
     async def _store_position(
         self, station: _Station, position: int, dead_lettered: int = 0, forwarded: int = 0
     ) -> None:
-        advance = partial(
-            self._tools.partitions.advance,
-            station.partition,
-            epoch=station.epoch,
-            position=position,
-            dead_lettered=dead_lettered,
-            forwarded=forwarded,
-        )
-        await self._in_thread(advance)
-        station.position = max(station.position, position)
-        station.stored_at = self._tools.clock()
-
-    def _check_share(self, station: _Station, seen: int, bad: int) -> None:
-        share = station.limit.add(seen, bad)
-        if share is not None:
-            topic = station.partition.topic
-            raise TooManyBadRecords(
-                f"{share:.0%} of the newest records of {topic}[{station.partition.number}] are bad, the limit is "
-                f"{self._policy.max_bad_share:.0%}; they are in {topic}{self._policy.grave.suffix}: see "
-                "`stream-app dlq list`; mend the producer or the schema, or raise dead_letters.max_share"
+        async with station.storing:
+            position = max(position, station.position)
+            advance = partial(
+                self._tools.partitions.advance,
+                station.partition,
+                epoch=station.epoch,
+                position=position,
+                dead_lettered=dead_lettered,
+                forwarded=forwarded,
             )
+            await self._in_thread(advance)
+            station.position = position
+            station.stored_at = self._tools.clock()
+
+    async def _halt(self, station: _Station, share: float) -> None:
+        """Stop reading a partition until a person raises the limit; always raises TooManyBadRecords.
+
+        1. make durable what was taken in: whatever was delivered for it would be delivered once more otherwise
+        2. store the halt, which a restart meets
+        3. let the partition go, so that runs that are still queued leave no letters
+        """
+        await self._drain(station)  # 1
+        partition = station.partition
+        models = self._policy.map.fed(partition.topic, partition.number)
+        try:
+            halt = partial(self._policy.limit.halt, self._tools.partitions, partition, station.epoch)
+            await self._in_thread(partial(halt, share=share, offset=station.position, models=models))  # 2
+        finally:
+            self._stations.pop((partition.topic, partition.number), None)  # 3
 
     async def tick(self) -> None:
         """Do what is due by time; raises what went wrong in the background."""
@@ -221,11 +234,14 @@ class WorkerHandler:
 
     async def drain(self) -> None:
         """Make everything that was taken in durable."""
-        for station in self._stations.values():
-            for owner in station.owners.values():
-                await owner.drain()
-            if station.passed > station.position:
-                await self._store_position(station, station.passed)
+        for station in list(self._stations.values()):
+            await self._drain(station)
+
+    async def _drain(self, station: _Station) -> None:
+        for owner in station.owners.values():
+            await owner.drain()
+        if station.passed > station.position:
+            await self._store_position(station, station.passed)
 
     async def _in_thread(self, call: Callable[..., Result], *args: Any) -> Result:  # noqa: ANN401 - as run_in_executor
         return await asyncio.get_running_loop().run_in_executor(self._tools.threads, call, *args)

@@ -51,6 +51,12 @@ class Map:
     #: model fed by each ingest topic
     ingest: Mapping[str, str]
 
+    def fed(self, topic: str, number: int) -> Sequence[str]:
+        """Return the models that live on a partition; all of them, when none does or records may be anybody's."""
+        if topic in self.ingest:
+            return [self.ingest[topic]]
+        return [model for model, home in self.homes.items() if home == number] or list(self.homes)
+
     def route(self, run: Run, decoded: Decoded) -> Routed:
         """Sort the records of a run."""
         models = self._models(run, decoded)

@@ -4,10 +4,14 @@ import pytest
 from sqlalchemy import Engine
 
 from stream_app.errors import Fenced
+from stream_app.ports import Halt
+from stream_app.storage.outbox import SqlOutbox
 from stream_app.storage.partition_log import SqlPartitionLog
 from stream_app.values import Partition
 
 PLACE = Partition(incarnation="i1", topic="raw", number=3)
+
+HALT = Halt(share=0.8, limit=0.5, offset=7, at=12.5)
 
 
 class Clock:
@@ -23,7 +27,7 @@ class Clock:
 
 @pytest.fixture
 def log(engine: Engine) -> SqlPartitionLog:
-    return SqlPartitionLog(engine, clock=Clock())
+    return SqlPartitionLog(engine, learning_events="learning-events", clock=Clock())
 
 
 def test_positions_outlive_their_owner(log: SqlPartitionLog) -> None:
@@ -61,6 +65,37 @@ def test_a_position_never_moves_backwards(log: SqlPartitionLog) -> None:
     with pytest.raises(Fenced, match="offset 10"):
         log.advance(PLACE, epoch=1, position=9, dead_lettered=0, forwarded=0)
     assert log.take_over(PLACE, owner="a") == (2, 10)
+
+
+def test_a_halt_outlives_its_owner_until_it_is_resumed(log: SqlPartitionLog) -> None:
+    log.take_over(PLACE, owner="a")
+    assert log.halted(PLACE) is None
+    log.halt(PLACE, epoch=1, halt=HALT, events={})
+    log.take_over(PLACE, owner="b")
+    assert log.halted(PLACE) == HALT
+    assert log.halted(Partition(incarnation="i2", topic="raw", number=3)) is None
+    log.resume(PLACE, epoch=2)
+    assert log.halted(PLACE) is None
+
+
+def test_a_halt_owes_its_events_and_who_lost_the_partition_neither_halts_nor_resumes(
+    log: SqlPartitionLog, engine: Engine
+) -> None:
+    outbox = SqlOutbox(engine, learning_events="learning-events")
+    log.take_over(PLACE, owner="a")
+    log.take_over(PLACE, owner="b")
+    with pytest.raises(Fenced, match="raw/3: epoch 1"):
+        log.halt(PLACE, epoch=1, halt=HALT, events={"m": ("t", b"{}")})
+    assert (log.halted(PLACE), outbox.unsent()) == (None, [])
+    log.halt(PLACE, epoch=2, halt=HALT, events={"m": ("t", b"{}"), "n": ("t", b"[]")})
+    with pytest.raises(Fenced, match="raw/3: epoch 1"):
+        log.resume(PLACE, epoch=1)
+    assert log.halted(PLACE) == HALT
+    owed = [(m.model, m.type, m.topic, m.key, m.value, m.created_at) for m in outbox.unsent()]
+    assert owed == [
+        ("m", "t", "learning-events", b"m", b"{}", 12.5),
+        ("n", "t", "learning-events", b"n", b"[]", 12.5),
+    ]
 
 
 def test_the_incarnation_last_read_is_known(log: SqlPartitionLog) -> None:

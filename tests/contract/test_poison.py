@@ -14,6 +14,7 @@ from stream_app.kafka.codec import decode
 from stream_app.kafka.dead_letters import KEPT
 from stream_app.kafka.graveyard import Selection, replay
 from stream_app.kafka.letters import Letter
+from stream_app.messages import DEADLETTER_LIMIT, LearningEvent
 from stream_app.ports import Outgoing
 from stream_app.settings import Settings
 from stream_app.values import Run
@@ -208,6 +209,60 @@ async def test_a_stream_of_nothing_but_poison_stops_the_worker_and_says_what_to_
         with pytest.raises(TooManyBadRecords, match=r"100% .* ground-truth\[0\] .*dlq list.*mend the producer"):
             await feed(made, [POISONS[poison][0]] * 1000)
         assert 100 <= len(made.sent) < 200
+
+
+@pytest.mark.parametrize("poison", ["garbage", "unknown class", "unknown model"])
+async def test_a_halt_survives_restarts_and_nothing_is_delivered_twice_until_the_limit_is_raised(
+    settings: Settings, poison: str
+) -> None:
+    stream = [*good(40), *[POISONS[poison][0]] * 500, *good(60)[40:]]
+    graveyard: list[Outgoing] = []
+    with opened(settings) as made:
+        await made.handler.assigned([PLACE])
+        with pytest.raises(TooManyBadRecords):
+            await feed(made, stream)
+        stopped_at = len(made.sent)
+        await made.take(run_of(stream[300:330], offset=300))  # a run that was queued
+        assert len(made.sent) == stopped_at < 200
+        assert made.acknowledged[-1] == 40 + stopped_at - 1
+        graveyard += made.sent
+    for _ in range(3):
+        with opened(settings) as made:
+            with pytest.raises(TooManyBadRecords, match=r"max_share to at least \d.*it stays stopped until then"):
+                await made.handler.assigned([PLACE])
+            assert made.sent == []
+            assert [m.type for m in made.rooms.stores.outbox.unsent()].count(DEADLETTER_LIMIT) == 1
+    with bench(settings, max_message_bytes=LARGEST, max_bad_share=1.0) as made:
+        start = (await made.handler.assigned([PLACE]))[PLACE]
+        await feed(made, stream[start:], offset=start)
+        await made.handler.drain()
+        graveyard += made.sent
+        assert proved(made).counts["learned"] == 60
+    assert sorted(by_offset(graveyard)) == list(range(40, 540))
+    with opened(settings) as made:
+        await made.handler.assigned([PLACE])  # resumed: the limit may be lowered again
+
+
+async def test_a_halt_is_told_with_the_number_that_lets_the_partition_pass(settings: Settings) -> None:
+    bad = POISONS["unknown class"][0]
+    stream = [m for record in good(90) for m in (record, bad, bad)]
+    with opened(settings) as made:
+        await made.handler.assigned([PLACE])
+        with pytest.raises(TooManyBadRecords, match=r"67% .* least 0\.667 to read on"):
+            await feed(made, stream)
+        (event,) = [m for m in made.rooms.stores.outbox.unsent() if m.type == DEADLETTER_LIMIT]
+        told = LearningEvent.model_validate_json(event.value)
+    assert (event.topic, event.key, told.model, told.seq) == ("learning-events", b"m", "m", None)
+    assert told.details == {
+        "topic": TOPIC,
+        "partition": 0,
+        "offset": 120,
+        "share": pytest.approx(2 / 3),
+        "max_share": 0.5,
+        "over_records": 100,
+    }
+    with bench(settings, max_bad_share=0.667, max_message_bytes=LARGEST) as made:
+        assert await made.handler.assigned([PLACE]) == {PLACE: 120}
 
 
 async def test_a_stream_that_is_bad_in_part_goes_on(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from stream_app.kafka.dead_letters import Grave
 from stream_app.ports import Deliver, Outgoing
 from stream_app.settings import Settings
 from stream_app.values import Partition, Run
+from stream_app.worker.halting import Limit
 from stream_app.worker.handler import Policy, Tools, WorkerHandler
 from stream_app.worker.hands import Hands
 from stream_app.worker.opening import Opener
@@ -94,8 +95,7 @@ def bench(
             map=Map(topic=TOPIC, homes=dict.fromkeys(settings.models, 0), ingest={"raw": "m"}),
             grave=Grave(suffix=".dlq", group="g", max_message_bytes=max_message_bytes),
             owner="test",
-            max_bad_share=max_bad_share,
-            bad_share_over=100,
+            limit=Limit(max_share=max_bad_share, over_records=100, suffix=".dlq", clock=rooms.clock),
         )
         yield Bench(rooms=rooms, handler=WorkerHandler(tools, policy), sent=sent)
 

@@ -7,9 +7,13 @@ import confluent_kafka
 import duckdb
 import pandas as pd
 import pytest
+from sqlalchemy import select
 
+from stream_app import exits
 from stream_app.kafka import topics
+from stream_app.messages import DEADLETTER_LIMIT
 from stream_app.settings import KafkaSettings
+from stream_app.storage.tables import outbox
 from tests.integration.pipeline import DATA, Pipeline, as_bytes, electricity, settings_text
 
 pytestmark = pytest.mark.kafka
@@ -160,9 +164,18 @@ def test_a_topic_that_was_recreated_stops_the_worker_or_is_followed(
 
 def test_a_poisoned_stream_stops_the_worker_and_says_what_to_do(pipeline: Pipeline) -> None:
     send(pipeline, [b"\xff\xfe"] * 3_000)
-    with pipeline.running("worker") as worker:
-        assert worker.ended() == 1
-        assert "dlq list" in worker.log.read_text()
+    letters = []
+    for _ in range(3):
+        with pipeline.running("worker") as worker:
+            assert worker.ended() == exits.MISCONFIGURED
+            assert "dlq list" in worker.log.read_text()
+        partitions = pipeline.rooms.stores.partitions
+        letters.append(sum(dead for dead, _ in partitions.counts().values()))
+        with pipeline.rooms.engine.connect() as connection:
+            told = connection.execute(select(outbox.c.sent_at).where(outbox.c.type == DEADLETTER_LIMIT)).scalars().all()
+        # it is sent by the worker that stops, not by one that nobody starts any more
+        assert [at is not None for at in told] == [True]
+    assert 1_000 <= letters[0] == letters[1] == letters[2]
 
 
 def test_the_broker_and_we_agree_on_the_home_of_a_model(pipeline: Pipeline) -> None:
