@@ -3,7 +3,9 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +26,7 @@ from stream_app.layers import (
     plain,
 )
 from stream_app.redaction import REDACTED, is_secret_name, without_credentials
-from stream_app.settings import Settings
+from stream_app.settings import LENIENT, Section, Settings
 
 #: Read from the working folder when no file is named.
 DEFAULT_FILE: Final = Path("stream_app.toml")
@@ -58,6 +60,26 @@ _EXPECTED: Final[Mapping[str, str]] = {
 }
 
 
+#: Take the place of a required key that is wrong, so that the rest of its section can be looked at.
+_STAND_INS: Final[Mapping[str, str]] = {"task": "regression", "target": "-"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """Settings that may be wrong in places: what can be said of the others can be said all the same."""
+
+    #: what was wrong is left out, and stands at its default
+    settings: Settings
+    #: one sentence each
+    mistakes: tuple[str, ...] = ()
+    #: what was left out
+    doubtful: frozenset[Key] = frozenset()
+
+    def is_sound(self, *key: str) -> bool:
+        """Return whether the key says what was asked for, and all above and below it."""
+        return not any(key[: len(one)] == one[: len(key)] for one in self.doubtful)
+
+
 class Mistakes(Misconfigured):
     """The settings are wrong, in one place or in many."""
 
@@ -80,13 +102,15 @@ def load(file: Path | None = None, overrides: Mapping[str, str] | None = None) -
 
 def mistakes(file: Path | None, overrides: Mapping[str, str]) -> list[str]:
     """Return every mistake in the settings as one sentence each, none when `load` would succeed."""
+    return list(draft(file, overrides).mistakes)
+
+
+def draft(file: Path | None, overrides: Mapping[str, str]) -> Draft:
+    """Return the settings as far as they are right; never raises."""
     try:
-        load(file, overrides)
-    except Mistakes as error:
-        return error.mistakes
+        return drafted(layers(file, overrides))
     except Misconfigured as error:
-        return [str(error)]
-    return []
+        return Draft(settings=Settings(), mistakes=(str(error),), doubtful=frozenset({()}))
 
 
 def explained(file: Path | None, overrides: Mapping[str, str]) -> Iterator[tuple[str, object, str | None]]:
@@ -119,22 +143,77 @@ def layers(file: Path | None, overrides: Mapping[str, str]) -> list[Layer]:
 
 def build(sources: Sequence[Layer]) -> Settings:
     """Return the settings that the sources make together; raises Misconfigured with all mistakes."""
-    found = [mistake for source in sources for mistake in source.mistakes]
-    tree = merged(sources)
+    found = drafted(sources)
+    if found.mistakes:
+        raise Mistakes(list(found.mistakes))
+    return found.settings
+
+
+def drafted(sources: Sequence[Layer]) -> Draft:
+    """Return the settings that the sources make together, as far as they are right, with all mistakes."""
+    unread = [mistake for source in sources for mistake in source.mistakes]
+    settings, doubtful, wrong = _validated(merged(sources), sources)
+    found = Draft(settings=settings, doubtful=frozenset(doubtful))
+    contradictions = [*_within((), settings, found, sources), *_between(settings, found)]
+    return Draft(settings=settings, doubtful=found.doubtful, mistakes=(*unread, *wrong, *contradictions))
+
+
+def _validated(tree: Tree, sources: Sequence[Layer]) -> tuple[Settings, set[Key], list[str]]:
+    """Return the settings of what is right in the tree, the keys of what is not, and a sentence for each.
+
+    Each round leaves out what the one before found wrong, so that there is an end.
+    """
     try:
-        settings = Settings.model_validate(tree)
+        return Settings.model_validate(tree, context={LENIENT: True}), set(), []
     except ValidationError as error:
-        raise Mistakes(found + _described(error, tree, sources)) from error
-    found += _contradictions(settings)
-    if found:
-        raise Mistakes(found)
-    return settings
+        by_key = _by_key(error, tree)
+    told = [_sentence(key, details, tree, sources) for key, details in by_key.items()]
+    settings, doubtful, more = _validated(_without(tree, by_key), sources)
+    return settings, {*by_key, *doubtful}, told + more
 
 
-def _contradictions(settings: Settings) -> Iterator[str]:
+def _without(tree: Tree, keys: Iterable[Key]) -> Tree:
+    left = deepcopy(tree)
+    for key in keys:
+        here = left
+        for part in key[:-1]:
+            here = here.get(part, {})
+        if key[-1:] and key[-1] in _STAND_INS:
+            here[key[-1]] = _STAND_INS[key[-1]]
+        elif key and key[-1] in here:
+            del here[key[-1]]
+        else:
+            # what is not there cannot be left out: what lacks it goes
+            left = _without(left, [key[:-1]]) if key else {}
+    return left
+
+
+def _within(key: Key, value: object, found: Draft, sources: Sequence[Layer]) -> Iterator[str]:
+    """Yield what is wrong between the keys of each section, where those were right by themselves."""
+    if isinstance(value, Section):
+        for names, expected in value.contradictions():
+            if all(found.is_sound(*key, name) for name in names):
+                # the default of one may contradict what was given for another: the one that was given is named
+                name = next((name for name in names if _origin((*key, name), sources)), names[0])
+                yield _misplaced((*key, name), getattr(value, name), expected, sources)
+        value = {name: getattr(value, name) for name in type(value).model_fields}
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _within((*key, name), inner, found, sources)
+
+
+def _misplaced(key: Key, value: object, expected: str, sources: Sequence[Layer]) -> str:
+    origin = _origin(key, sources)
+    shown = (
+        "" if isinstance(value, Mapping) else f" = {_shown(key, list(value) if isinstance(value, tuple) else value)}"
+    )
+    return f"{dotted(key)}{shown}{f' ({origin})' if origin else ''}: expected {expected}"
+
+
+def _between(settings: Settings, found: Draft) -> Iterator[str]:
     """Yield what is wrong between sections."""
     for topic, model in settings.kafka.ingest.items():
-        if model not in settings.models:
+        if model not in settings.models and found.is_sound("models", model):
             hint = _hint(model, settings.models)
             yield f"kafka.ingest.{_quoted(topic)} = {model!r}: expected a model that is declared{hint}"
     topics = settings.kafka.topics
@@ -143,12 +222,12 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             yield f"kafka.ingest.{_quoted(topic)}: expected a topic of its own, not one of ours"
 
 
-def _described(error: ValidationError, tree: Tree, sources: Sequence[Layer]) -> list[str]:
-    """Return one sentence for each mistake; alternatives of a union that all failed are one mistake."""
+def _by_key(error: ValidationError, tree: Tree) -> dict[Key, list[ErrorDetails]]:
+    """Return what is wrong with each key; alternatives of a union that all failed are one mistake."""
     by_key: dict[Key, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
         by_key.setdefault(_key(details, tree), []).append(details)
-    return [_sentence(key, details, tree, sources) for key, details in by_key.items()]
+    return by_key
 
 
 def _key(details: ErrorDetails, tree: Tree) -> Key:

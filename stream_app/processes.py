@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from stream_app import __version__
 from stream_app.bootstrap import Rooms
+from stream_app.checking import checked
 from stream_app.kafka.producer import Producer
 from stream_app.kafka.relay import Relay
 from stream_app.leaving import stop_event
@@ -44,6 +45,7 @@ def run_worker(settings: Settings) -> int:
     threadpool_limits(limits=1)
     observe = PrometheusObserver()
     observe("build_info", version=__version__)
+    settings = checked(settings)
     rooms = Rooms(settings, observe=_Herald(observe))
     with ExitStack() as stack:
         deliver = stack.enter_context(Producer(settings.kafka))
@@ -69,6 +71,7 @@ def run_trainer(settings: Settings) -> int:
     logs.configure(settings.log)
     observe = PrometheusObserver()
     observe("build_info", version=__version__)
+    settings = checked(settings)
     rooms = Rooms(settings, observe=observe)
     service, sweeper = rooms.trainer(), rooms.sweeper()
     stop = stop_event()

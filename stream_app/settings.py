@@ -1,17 +1,22 @@
 """One frozen tree of settings; each key with its default, its unit in the name and a word on it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from stream_app.messages import NAME_PATTERN
 from stream_app.values import Task
 
-#: Classes of a binary model.
+#: Classes of a binary model, and the fewest of any.
 BINARY_CLASSES: Final = 2
+#: Set in the context of a validation by who asks for the contradictions afterwards: pydantic knows of one at most.
+LENIENT: Final = "lenient"
+
+#: The keys of a section that do not fit together, and what was expected of them.
+Contradiction: TypeAlias = tuple[tuple[str, ...], str]
 
 ModelName = Annotated[str, Field(pattern=NAME_PATTERN)]
 #: What Kafka accepts as the name of a topic.
@@ -31,6 +36,17 @@ class Section(BaseModel):
             return values
         return {key: None if value == "none" and cls._may_be_none(key) else value for key, value in values.items()}
 
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Yield what is wrong between the keys of this section, each of which is right by itself."""
+        yield from ()
+
+    @model_validator(mode="after")
+    def _contradicts_nothing(self, info: ValidationInfo) -> Self:
+        if not (info.context or {}).get(LENIENT):
+            for _, expected in self.contradictions():
+                raise ValueError(expected)
+        return self
+
     @classmethod
     def _may_be_none(cls, key: str) -> bool:
         return key in cls.model_fields and NoneType in get_args(cls.model_fields[key].annotation)
@@ -46,12 +62,12 @@ class TopicSettings(Section):
     partitions: int = Field(4, ge=1, description="of topics that we create")
     replication_factor: int = Field(1, ge=1, description="of topics that we create")
 
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """See the base."""
         names = (self.ground_truth, self.model_updated, self.learning_events)
         if len(set(names)) < len(names):
-            raise ValueError(f"ground_truth, model_updated and learning_events to be three topics, not {names}")
-        return self
+            keys = ("ground_truth", "model_updated", "learning_events")
+            yield keys, f"ground_truth, model_updated and learning_events to be three topics, not {names}"
 
 
 class KafkaSettings(Section):
@@ -89,14 +105,14 @@ class KafkaSettings(Section):
         dead = (topic + names.dead_letter_suffix for topic in read)
         return (*read, names.model_updated, names.learning_events, *dead)
 
-    @model_validator(mode="after")
-    def _requests_outlast_sessions(self) -> Self:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """See the base."""
         if self.request_timeout_s < self.session_timeout_s:
-            raise ValueError(
-                f"request_timeout_s ({self.request_timeout_s:g}) to be at least session_timeout_s "
-                f"({self.session_timeout_s:g}); Faust refuses anything else"
+            first, second = f"({self.request_timeout_s:g})", f"({self.session_timeout_s:g})"
+            expected = (
+                f"request_timeout_s {first} to be at least session_timeout_s {second}; Faust refuses anything else"
             )
-        return self
+            yield ("request_timeout_s", "session_timeout_s"), expected
 
 
 class StorageSettings(Section):
@@ -148,15 +164,14 @@ class FeatureSettings(Section):
         None, description="the only categories accepted; default: any, up to the cap"
     )
 
-    @model_validator(mode="after")
-    def _limits_fit_the_type(self) -> Self:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """See the base."""
         if self.type == "category" and (self.low is not None or self.high is not None):
-            raise ValueError("low and high only for a number")
+            yield ("type", "low", "high"), "low and high only for a number"
         if self.type == "number" and self.values is not None:
-            raise ValueError("values only for a category")
+            yield ("type", "values"), "values only for a category"
         if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"low ({self.low:g}) not above high ({self.high:g})")
-        return self
+            yield ("low", "high"), f"low ({self.low:g}) not above high ({self.high:g})"
 
 
 class LearnerSettings(Section):
@@ -250,23 +265,24 @@ class ModelSettings(Section):
     publish: PublishSettings = PublishSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
 
-    @model_validator(mode="after")
-    def _target_is_no_feature(self) -> Self:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """See the base."""
         if self.target in self.features:
-            raise ValueError(f"the target {self.target!r} not among the features: a model would learn its own answer")
-        return self
+            keys = ("target", "features")
+            yield keys, f"the target {self.target!r} not among the features: a model would learn its own answer"
+        misfit = None if self.classes is None else self._misfit(self.classes)
+        if misfit is not None:
+            yield ("classes", "task"), misfit
 
-    @model_validator(mode="after")
-    def _classes_fit_the_task(self) -> Self:
-        if self.classes is None:
-            return self
+    def _misfit(self, classes: tuple[bool | int | str, ...]) -> str | None:
+        """Return what was expected instead of these classes, None if they fit the task."""
         if self.task is Task.REGRESSION:
-            raise ValueError("no classes for a regression")
-        if len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"classes that differ, not {self.classes!r}")
-        if self.task is Task.BINARY and len(self.classes) != BINARY_CLASSES:
-            raise ValueError(f"two classes, negative then positive, not {len(self.classes)}")
-        return self
+            return "no classes for a regression"
+        if len(set(classes)) < len(classes):
+            return "classes that differ"
+        if self.task is Task.BINARY and len(classes) != BINARY_CLASSES:
+            return "two classes, negative then positive"
+        return "at least two classes" if len(classes) < BINARY_CLASSES else None
 
 
 class HttpSettings(Section):
@@ -275,6 +291,14 @@ class HttpSettings(Section):
     host: str = Field("127.0.0.1", description="address to listen on")
     worker_port: int | None = Field(8080, ge=0, le=65535, description="0: any free one")
     trainer_port: int | None = Field(8081, ge=0, le=65535, description="0: any free one")
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """See the base."""
+        if self.worker_port and self.worker_port == self.trainer_port:
+            yield (
+                ("worker_port", "trainer_port"),
+                "worker_port and trainer_port to differ",
+            )
 
 
 class LogSettings(Section):

@@ -30,7 +30,8 @@ def check(config: ConfigFile = None, overrides: Overrides = None, *, as_json: As
     # River takes a second to import, for which `config show` need not wait
     from stream_app.checking import problems  # noqa: PLC0415
 
-    mistakes = configuration.mistakes(config, pairs(overrides)) or problems(load(config, overrides))
+    draft = configuration.draft(config, pairs(overrides))
+    mistakes = [*draft.mistakes, *problems(draft.settings, draft.is_sound)]
     if as_json:
         print_json({"ok": not mistakes, "mistakes": mistakes})
     for mistake in mistakes:

@@ -1,6 +1,7 @@
 """One place that turns the settings into clients: librdkafka's for us, and the same names for aiokafka."""
 
 import logging
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -42,6 +43,9 @@ _OURS: Final[Mapping[str, str]] = {
 _PRODUCER_PREFIXES: Final = ("queue.buffering.", "message.", "compression.", "batch.", "linger.", "transaction.")
 _PRODUCER_ONLY: Final = frozenset({"delivery.timeout.ms", "retries", "sticky.partitioning.linger.ms"})
 
+#: A name, an address, or one of version 6 in brackets; then the port.
+_ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
+_LARGEST_PORT: Final = 65_535
 _TLS: Final = frozenset({"ssl", "sasl_ssl"})
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
@@ -102,6 +106,33 @@ def consumer(settings: KafkaSettings, **own: object) -> confluent_kafka.Consumer
 def admin(settings: KafkaSettings, **own: object) -> AdminClient:
     """Return an admin client; raises Misconfigured for options that librdkafka refuses."""
     return _connect(AdminClient, {**_common(settings), **_dotted(own)})
+
+
+def check_options(settings: KafkaSettings) -> None:
+    """Raise Misconfigured for options that librdkafka refuses; reaches nothing, since it names no broker."""
+    named = settings.model_copy(update={"bootstrap_servers": "unused"})
+    options = {name: value for name, value in _common(named).items() if name != "bootstrap.servers"}
+    _connect(AdminClient, {**options, "log_level": 0})
+
+
+def check_address(settings: KafkaSettings) -> None:
+    """Raise Misconfigured unless the address is a list of host:port; reaches nothing."""
+    given = settings.bootstrap_servers or ""
+    for one in filter(None, map(str.strip, given.split(","))):
+        found = _ADDRESS.fullmatch(one)
+        if found is None or not 0 < int(found["port"]) <= _LARGEST_PORT:
+            break
+    else:
+        if given.strip(" ,"):
+            return
+    raise Misconfigured(
+        f"kafka.bootstrap_servers = {given!r}: expected host:port, or several with commas between, e.g. a:9092,b:9092"
+    )
+
+
+def untouchable(settings: KafkaSettings) -> dict[str, str]:
+    """Return the names in `kafka.extra` that it may not change, each with what is wrong with it."""
+    return {name: f"kafka.extra.{name} cannot be set: {_OURS[name]}" for name in settings.extra if name in _OURS}
 
 
 def aiokafka_options(settings: KafkaSettings) -> AiokafkaOptions:
@@ -189,9 +220,8 @@ def _common(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def _checked_extra(settings: KafkaSettings) -> Mapping[str, Any]:
-    for name in settings.extra:
-        if name in _OURS:
-            raise Misconfigured(f"kafka.extra.{name} cannot be set: {_OURS[name]}")
+    for refusal in untouchable(settings).values():
+        raise Misconfigured(refusal)
     return settings.extra
 
 

@@ -16,12 +16,32 @@ from typing import Final, Protocol
 import fsspec
 
 from stream_app.errors import Conflict, Corrupt, Misconfigured, Outage
+from stream_app.redaction import without_credentials
 from stream_app.storage.durable import create_file, make_folder
 from stream_app.storage.signing import Purpose, Signer, Verifier
 from stream_app.values import StoredArtifact
 
+#: Protocols that need s3fs.
+_S3: Final = frozenset({"s3", "s3a"})
 #: One to six names, none of which can lead elsewhere.
 _PATH: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(/[a-z0-9][a-z0-9._-]{0,63}){0,5}", re.ASCII)
+
+
+def check_location(location: str | Path) -> None:
+    """Raise Misconfigured for a URL that no store here can open; reaches nothing."""
+    protocol, separator, _ = str(location).partition("://")
+    if not separator:
+        return
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except (ValueError, ImportError) as error:
+        extra = (
+            "what pip install 'stream-app[s3]' brings"
+            if protocol in _S3
+            else "a folder or a URL such as s3://BUCKET/FOLDER"
+        )
+        shown = without_credentials(repr(str(location)))
+        raise Misconfigured(f"storage.artifacts = {shown} ({error}): expected {extra}") from error
 
 
 def artifact_path(model: str, version: str, content: bytes) -> str:
@@ -200,10 +220,12 @@ class _RemoteFolder:
     # Each store raises errors of its own; whatever it says, it cannot be used now, and that is an outage.
 
     def __init__(self, url: str) -> None:
+        check_location(url)
         try:
             self._store, self._root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
-            raise Misconfigured(f"storage.artifacts: {url!r} cannot be opened: {error}") from error
+            shown = without_credentials(repr(url))
+            raise Misconfigured(f"storage.artifacts = {shown}: cannot be opened: {error}") from error
 
     def create(self, path: str, content: bytes) -> bool:
         try:

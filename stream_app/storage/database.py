@@ -10,20 +10,24 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError
 
 from stream_app.errors import Corrupt, Misconfigured, Outage, StreamAppError
+from stream_app.redaction import REDACTED
 from stream_app.storage.durable import make_folder
 
 Insert: TypeAlias = sqlite.Insert | postgresql.Insert
 
 FILE_NAME: Final = "stream_app.db"
+_POSTGRES: Final = "postgresql+psycopg"
+_PLAIN_POSTGRES: Final = frozenset({"postgres", "postgresql"})
 #: Newest migration; a test holds that it is the head of `migrations/versions`.
 REVISION: Final = "0002"
 #: How long a statement waits for another writer before it counts as an outage.
@@ -53,14 +57,8 @@ def open_database(url: str | None, root: Path) -> Engine:
     Processes that start at once migrate one after the other. Raises Misconfigured for a URL that cannot be
     used and for tables made by a newer release, Outage when the database is away.
     """
-    parsed = _parse(url) if url else URL.create("sqlite", database=str(root / FILE_NAME))
-    if parsed.get_backend_name() == "sqlite":
-        engine = _open_sqlite(parsed)
-    else:
-        engine = create_engine(
-            parsed, pool_pre_ping=True, pool_timeout=BUSY_S, connect_args={"connect_timeout": int(BUSY_S)}
-        )
-        event.listen(engine, "handle_error", _from_postgres)
+    parsed = parse_url(url) if url else URL.create("sqlite", database=str(root / FILE_NAME))
+    engine = _open_sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _connect_postgres(parsed)
     try:
         _migrate(engine)
     except BaseException:
@@ -69,20 +67,49 @@ def open_database(url: str | None, root: Path) -> Engine:
     return engine
 
 
-def _parse(url: str) -> URL:
-    # The URL itself stays out of messages: it may hold a password.
+def parse_url(url: str) -> URL:
+    """Return the URL with the driver that we use; raises Misconfigured unless it names SQLite's file or PostgreSQL.
+
+    What people write for PostgreSQL, `postgres://` and `postgresql://`, means psycopg.
+    """
     try:
         parsed = make_url(url)
-        parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise Misconfigured(
-            "storage.url: not a database URL; expected postgresql+psycopg://… or sqlite:///…"
-        ) from error
-    if parsed.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
-        raise Misconfigured(f"storage.url: {parsed.drivername!r}, expected postgresql+psycopg://… or sqlite:///…")
+    except ArgumentError as error:
+        raise _refused("no URL") from error
+    if parsed.drivername in _PLAIN_POSTGRES:
+        parsed = parsed.set(drivername=_POSTGRES)
+    if parsed.drivername not in {"sqlite", "sqlite+pysqlite", _POSTGRES}:
+        raise _refused(repr(parsed.drivername))
     if parsed.get_backend_name() == "sqlite" and parsed.database in {None, "", ":memory:"}:
-        raise Misconfigured("storage.url: SQLite in memory forgets everything, expected sqlite:///FILE")
+        raise _refused("SQLite in memory forgets everything")
+    if parsed.drivername == _POSTGRES and find_spec("psycopg") is None:
+        raise Misconfigured("storage.url: PostgreSQL needs psycopg: pip install 'stream-app[postgres]'")
     return parsed
+
+
+def _refused(reason: str) -> Misconfigured:
+    # The URL itself stays out of messages: it may hold a password.
+    return Misconfigured(
+        f"storage.url = {REDACTED} ({reason}): expected postgresql://USER:PASSWORD@HOST/DATABASE or sqlite:///FILE"
+    )
+
+
+def is_there(url: str | None, root: Path) -> bool:
+    """Return whether `open_database` would find tables; makes nothing. Raises Misconfigured, or Outage."""
+    parsed = parse_url(url) if url else URL.create("sqlite", database=str(root / FILE_NAME))
+    if parsed.get_backend_name() == "sqlite":
+        return Path(str(parsed.database)).is_file()
+    engine = _connect_postgres(parsed)
+    try:
+        return _revision(engine) is not None
+    finally:
+        engine.dispose()
+
+
+def _connect_postgres(url: URL) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True, pool_timeout=BUSY_S, connect_args={"connect_timeout": int(BUSY_S)})
+    event.listen(engine, "handle_error", _from_postgres)
+    return engine
 
 
 def _open_sqlite(url: URL) -> Engine:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from stream_app.errors import Misconfigured
+from stream_app.redaction import REDACTED
 from stream_app.storage.private_files import kept_secret
 
 KEY_BYTES: Final = 32
@@ -30,7 +31,7 @@ def _parse(text: str, origin: str) -> bytes:
     try:
         key = bytes.fromhex(text.strip())
     except ValueError as error:
-        raise Misconfigured(f"{origin}: not in hex, expected {2 * KEY_BYTES} hex digits") from error
+        raise Misconfigured(f"{origin} = {REDACTED} (not in hex): expected {2 * KEY_BYTES} hex digits") from error
     if len(key) != KEY_BYTES:
-        raise Misconfigured(f"{origin}: {len(key)} bytes, expected {KEY_BYTES}")
+        raise Misconfigured(f"{origin} = {REDACTED} ({2 * len(key)} digits): expected {2 * KEY_BYTES} hex digits")
     return key

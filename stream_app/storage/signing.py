@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from stream_app.errors import Corrupt, Misconfigured
 from stream_app.messages import ModelUpdated
+from stream_app.redaction import REDACTED
 from stream_app.storage.durable import create_file
 from stream_app.storage.private_files import kept_secret
 
@@ -46,9 +47,11 @@ class Verifier:
         try:
             key = serialization.load_pem_public_key(pem.encode())
         except ValueError as error:
-            raise Misconfigured(f"storage.verify_key: not a public key in PEM ({error})") from error
+            raise Misconfigured(
+                f"storage.verify_key = {pem[:40]!r}: expected an Ed25519 public key in PEM"
+            ) from error
         if not isinstance(key, Ed25519PublicKey):
-            raise Misconfigured(f"storage.verify_key: expected an Ed25519 key, got {type(key).__name__}")
+            raise Misconfigured(f"storage.verify_key: expected an Ed25519 public key in PEM, got {type(key).__name__}")
         return cls(key)
 
     def check(self, purpose: Purpose, message: bytes, signature: str) -> None:
@@ -71,9 +74,13 @@ class Signer:
         try:
             key = serialization.load_pem_private_key(pem.encode(), password=None)
         except (ValueError, TypeError) as error:
-            raise Misconfigured(f"storage.signing_key: not a private key in PEM ({error})") from error
+            raise Misconfigured(
+                f"storage.signing_key = {REDACTED}: expected an Ed25519 private key in PEM, no password"
+            ) from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise Misconfigured(f"storage.signing_key: expected an Ed25519 key, got {type(key).__name__}")
+            raise Misconfigured(
+                f"storage.signing_key: expected an Ed25519 private key in PEM, got {type(key).__name__}"
+            )
         return cls(key)
 
     def sign(self, purpose: Purpose, message: bytes) -> str:

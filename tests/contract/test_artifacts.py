@@ -178,7 +178,7 @@ def test_bytes_and_name_are_synced_before_put_returns(
 
 
 def test_a_store_of_an_unknown_kind_is_a_wrong_setting(signer: Signer) -> None:
-    with pytest.raises(Misconfigured, match=r"storage\.artifacts: 'nonsense://x'"):
+    with pytest.raises(Misconfigured, match=r"storage\.artifacts = 'nonsense://x'"):
         SignedArtifacts("nonsense://x", signer)
 
 

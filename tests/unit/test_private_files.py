@@ -71,5 +71,5 @@ def test_a_folder_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path, name: s
 def test_bytes_that_are_no_text_are_a_wrong_setting(tmp_path: Path, name: str, read: Read) -> None:
     read(tmp_path)
     (tmp_path / "keys" / name).write_bytes(b"\xff\x00\xfe" * 20)
-    with pytest.raises(Misconfigured, match=r"not in hex|not a private key"):
+    with pytest.raises(Misconfigured, match=r"not in hex|expected an Ed25519 private key"):
         read(tmp_path)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from stream_app.settings import FeatureSettings, KafkaSettings, ModelSettings, Settings, TopicSettings
+from stream_app.settings import FeatureSettings, HttpSettings, KafkaSettings, ModelSettings, Settings, TopicSettings
 
 MODEL: dict[str, Any] = {"task": "binary", "target": "y"}
 
@@ -32,6 +32,8 @@ def test_settings_cannot_be_changed_afterwards() -> None:
         (FeatureSettings, {"low": 2, "high": 1}, "not above"),
         (ModelSettings, {**MODEL, "features": {"y": {}}}, "not among the features"),
         (ModelSettings, {**MODEL, "classes": [1]}, "two classes"),
+        (ModelSettings, {**MODEL, "task": "multiclass", "classes": ["a"]}, "at least two classes"),
+        (HttpSettings, {"worker_port": 9, "trainer_port": 9}, "to differ"),
         (ModelSettings, {**MODEL, "classes": ["a", "a"]}, "that differ"),
         (ModelSettings, {**MODEL, "task": "regression", "classes": [0, 1]}, "no classes"),
         (Settings, {"models": {"../m": MODEL}}, "pattern"),
