@@ -99,6 +99,9 @@ class WindowLog(Protocol):
     def windows(self, model: str, *, after: int = 0, through: int | None = None) -> Iterator[Window]:
         """Yield the committed windows with after < seq <= through in order; rows verified against their digest."""
 
+    def schema(self, model: str) -> str:
+        """Return the schema's JSON as frozen at the model's creation, in whose columns the rows are."""
+
     def oldest(self, model: str) -> int:
         """Return the seq of the oldest window that retention left, 1 when there is none."""
 

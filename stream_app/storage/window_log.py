@@ -167,6 +167,11 @@ class SqlWindowLog:
         with self.engine.connect() as connection:
             return [_window_file(row) for row in connection.execute(query).mappings()]
 
+    def schema(self, model: str) -> str:
+        """Return the schema's JSON as frozen at the model's creation; raises NotFound."""
+        with self.engine.connect() as connection:
+            return ownership.schema_of(connection, model)
+
     def oldest(self, model: str) -> int:
         """Return the seq of the oldest window that retention left, 1 when there is none."""
         return self._reader.oldest(model)
@@ -192,8 +197,7 @@ class SqlWindowLog:
 
     def _feature_names(self, model: str) -> FeatureNames:
         if model not in self._names:  # frozen at the model's creation, so read once
-            with self.engine.connect() as connection:
-                self._names[model] = FeatureNames.of(ownership.schema_of(connection, model))
+            self._names[model] = FeatureNames.of(self.schema(model))
         return self._names[model]
 
     def _store(self, window: Window) -> _Stored:
