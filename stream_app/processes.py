@@ -7,7 +7,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
@@ -54,7 +54,7 @@ def run_worker(settings: Settings) -> int:
         app = build_app(settings.kafka, subscriptions=topics, handler=handler)
         live: Checks = {"worker": app.unhealthy}
         ready: Checks = {"assignment": lambda: None if app.is_ready() else "no partition is assigned and in place yet"}
-        stack.enter_context(_health(settings, settings.http.worker_port, observe, live=live, ready=ready))
+        stack.enter_context(_health(settings, "worker_port", observe, live=live, ready=ready))
         relaying = partial(_relay, rooms.relay())
         lag = _every(LAG_EVERY_S, partial(_tell_lag, app, settings.kafka.group_id, observe))
         _log.info("worker started", extra=_about(settings))
@@ -77,7 +77,7 @@ def run_trainer(settings: Settings) -> int:
     stop = stop_event()
     # beside the retrains, which may take hours; nothing waits for it at the end: it only deletes, file by file
     threading.Thread(target=sweeper.run, args=(stop,), name="sweeper", daemon=True).start()
-    with _health(settings, settings.http.trainer_port, observe, live={}, ready={}):
+    with _health(settings, "trainer_port", observe, live={}, ready={}):
         _log.info("trainer started", extra=_about(settings))
         service.run(stop)
     _log.info("trainer stopped", extra={"why": "asked by a signal", "exit_code": 0})
@@ -124,11 +124,17 @@ async def _relay(relay: Relay) -> None:
 
 @contextmanager
 def _health(
-    settings: Settings, port: int | None, observe: PrometheusObserver, *, live: Checks, ready: Checks
+    settings: Settings,
+    key: Literal["worker_port", "trainer_port"],
+    observe: PrometheusObserver,
+    *,
+    live: Checks,
+    ready: Checks,
 ) -> Iterator[None]:
+    port: int | None = getattr(settings.http, key)
     if port is None:
         yield
         return
     served = Served(live=live, ready=ready, exposition=observe.exposition, content_type=CONTENT_TYPE)
-    with HealthServer(served, host=settings.http.host, port=port):
+    with HealthServer(served, host=settings.http.host, port=port, setting=f"http.{key}"):
         yield

@@ -1,5 +1,6 @@
 """Child processes that are kept running: what `up` and `demo` stand on."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 10.0
 #: A child that ran for so long starts again at once, and with the first pause after that.
 HEALTHY_S: Final = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -38,7 +41,8 @@ class Child:
         """Start the process; its standard output joins its standard error, ours being for data."""
         with self._output() as output:
             self.process = subprocess.Popen(  # noqa: S603 - our own command
-                [sys.executable, "-m", "stream_app", *self.arguments],
+                # they end with us, even if we are killed: left alone they would work on, and hold their ports
+                [sys.executable, "-m", "stream_app.supervised", str(os.getpid()), *self.arguments],
                 env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -81,11 +85,15 @@ class Child:
         now = time.monotonic()
         if self.process is None or self.process.poll() is None:
             return None
+        ended = {"child": self.name, "exit_code": self.process.returncode}
         if self.process.returncode in HOPELESS:
+            _log.error("a process ended and is given up: starting it again would not help", extra=ended)
             return self.process.returncode
         if not self._start_after:
             if now - self._started_at >= HEALTHY_S:
                 self._pause_s = FIRST_PAUSE_S
+            again = {"restart": self.starts, "pause_s": self._pause_s}
+            _log.warning("a process ended and is started again", extra=ended | again)
             self._start_after = now + self._pause_s
             self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
         if now >= self._start_after:

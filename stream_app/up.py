@@ -9,17 +9,19 @@ from stream_app.kafka.embedded import EmbeddedBroker
 from stream_app.leaving import stop_event
 from stream_app.settings import Settings
 from stream_app.supervisor import Child, Supervisor
+from stream_app.telemetry import logs
 
 _ADDRESS: Final = "STREAM_APP_KAFKA__BOOTSTRAP_SERVERS"
 _INCARNATION: Final = "STREAM_APP_KAFKA__INCARNATION"
 
 
 def run_up(settings: Settings, arguments: list[str], address: Path, say: Callable[[str], None]) -> int:
-    """Run worker and trainer until SIGTERM or SIGINT; return the exit code.
+    """Run worker and trainer until SIGTERM, SIGINT or SIGHUP; return the exit code.
 
     `arguments` hand the settings on to them, e.g. ["--config", "stream_app.toml"]; the file `address` holds the
     embedded broker's while there is one.
     """
+    logs.configure(settings.log)
     stop = stop_event()
     with ExitStack() as stack:
         environment = {}

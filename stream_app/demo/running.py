@@ -1,5 +1,6 @@
 """Setting the demo's stage and clearing it away."""
 
+import logging
 import shutil
 import tempfile
 import threading
@@ -108,6 +109,8 @@ def _children(config: Path, bootstrap_servers: str, log: Path) -> list[Child]:
 @contextmanager
 def _running(children: list[Child]) -> Iterator[None]:
     """Keep the processes running in the background, and stop them in order at the end."""
+    # the worker is killed on purpose; a line on it would cut through the picture
+    logging.getLogger("stream_app.supervisor").setLevel(logging.ERROR)
     supervisor, stop = Supervisor(children), threading.Event()
     keeper = threading.Thread(target=supervisor.run, args=(stop.wait,), name="demo-supervisor", daemon=True)
     supervisor.start()

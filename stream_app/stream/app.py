@@ -27,6 +27,7 @@ from stream_app import exits
 from stream_app.errors import Misconfigured, Outage, StreamAppError
 from stream_app.kafka import client, topics
 from stream_app.kafka.quiet import quieten
+from stream_app.leaving import asking
 from stream_app.settings import KafkaSettings
 from stream_app.stream.agents import RunHandler, Seat, attach
 from stream_app.stream.reaching import check_topics, patiently
@@ -214,7 +215,7 @@ def build_app(settings: KafkaSettings, *, subscriptions: Sequence[str], handler:
 
 
 def run_worker(app: StreamApp, *alongside: Callable[[], Awaitable[None]]) -> int:
-    """Run until SIGTERM, SIGINT or a failure, and return the exit code.
+    """Run until SIGTERM, SIGINT, SIGHUP or a failure, and return the exit code.
 
     `alongside` run in the same loop from start to end; one that raises ends the worker as the handler does.
     """
@@ -237,7 +238,7 @@ def exit_code(error: BaseException | None) -> int:
 
 async def _live(app: StreamApp, alongside: Sequence[Callable[[], Awaitable[None]]]) -> int:
     """1. check the topics 2. start 3. run until told to leave 4. drain 5. say goodbye to Kafka."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in asking():
         asyncio.get_running_loop().add_signal_handler(number, app.ask, number)
     tasks = [asyncio.create_task(_guarded(app, part)) for part in (app.serve, app.watch, *alongside)]
     await app.leaving.wait()

@@ -4,6 +4,7 @@ The event loop of a worker may be busy for a moment; the thread still answers, a
 well. It listens on loopback unless told otherwise, takes nothing but GET and HEAD, and reads no body.
 """
 
+import errno
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -47,12 +48,20 @@ class HealthServer:
     200 when every check is well, else 503, with `{"status": "ok" | "failing", "checks": {name: {"ok", "detail"}}}`.
     """
 
-    def __init__(self, served: Served, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen at once; port 0 is any free one. Raises Misconfigured when the address cannot be had."""
+    def __init__(
+        self, served: Served, *, host: str = "127.0.0.1", port: int = 0, setting: str = "http.worker_port"
+    ) -> None:
+        """Listen at once; port 0 is any free one. Raises Misconfigured when the address cannot be had.
+
+        `setting` is the key of the port.
+        """
         try:
             self._server = _Server((host, port), served)
         except OSError as error:
-            raise Misconfigured(f"http: expected a free address, but {host}:{port} gives: {error}") from error
+            hint = "; another worker or trainer may still run" if error.errno == errno.EADDRINUSE else ""
+            raise Misconfigured(
+                f"{setting} = {port}: expected a port that is free on {host}, or 0 for any, but got: {error}{hint}"
+            ) from error
         #: the port that it listens on
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)

@@ -7,6 +7,7 @@ libraries print goes to the job's log file.
 
 import os
 import pickle
+import signal
 import sys
 import traceback
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ from typing import Any, Final
 import orjson
 
 from stream_app.errors import Misconfigured
-from stream_app.trainer.limits import die_with, is_lack_of_memory, limit_memory
+from stream_app.leaving import end_with
+from stream_app.trainer.limits import is_lack_of_memory, limit_memory
 
 #: Learning and serving come first: a retrain takes what they leave.
 _NICENESS: Final = 10
@@ -91,7 +93,7 @@ def work(reports: Reports) -> None:
 def main() -> int:
     """Run; anything that goes wrong is reported, and ends with exit code 1."""
     parent, descriptor = (int(argument) for argument in sys.argv[1:3])
-    die_with(parent)
+    end_with(parent, signal.SIGKILL)
     os.nice(_NICENESS)
     reports = Reports(descriptor)
     try:

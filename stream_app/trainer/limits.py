@@ -1,23 +1,11 @@
-"""What the kernel does for us in the process of a retrain: end it with its trainer, and hold its memory down."""
+"""What the kernel does for us in the process of a retrain: hold its memory down."""
 
-import ctypes
-import os
 import resource
-import signal
 from typing import Final
 
-_PR_SET_PDEATHSIG: Final = 1
 #: With less address space left than this, an error is taken for a lack of memory: loading one shared library needs
 #: as much, and what fails then has many names.
 _NEXT_TO_NOTHING: Final = 128_000_000
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies; a parent that is dead already ends it now."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def limit_memory(megabytes: int) -> None:

@@ -120,5 +120,5 @@ def test_it_listens_on_loopback_and_lets_the_port_go(server: HealthServer) -> No
 
 
 def test_a_taken_port_is_said(server: HealthServer) -> None:
-    with pytest.raises(Misconfigured, match=str(server.port)):
+    with pytest.raises(Misconfigured, match=rf"http\.worker_port = {server.port}: .* 0 for any.* may still run"):
         HealthServer(served({}, {}), port=server.port)
