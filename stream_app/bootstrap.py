@@ -141,6 +141,16 @@ class Rooms:
         return SqlRegistry(self.engine)
 
     @cached_property
+    def control(self) -> SqlControlRequests:
+        """What people ask of the workers."""
+        return SqlControlRequests(self.engine, clock=self.clock)
+
+    @cached_property
+    def jobs(self) -> SqlJobs:
+        """The retrains."""
+        return SqlJobs(self.engine)
+
+    @cached_property
     def stores(self) -> Stores:
         """All of storage, over one database."""
         learning_events = self.settings.kafka.topics.learning_events
@@ -148,11 +158,11 @@ class Rooms:
             log=self.log,
             partitions=SqlPartitionLog(self.engine, learning_events=learning_events, clock=self.clock),
             publications=self.publications,
-            control=SqlControlRequests(self.engine, clock=self.clock),
+            control=self.control,
             checkpoints=self.checkpoints,
             artifacts=SignedArtifacts(self.artifact_place, self.signer),
             registry=self.registry,
-            jobs=SqlJobs(self.engine),
+            jobs=self.jobs,
             outbox=SqlOutbox(self.engine, learning_events=learning_events),
             leases=SqlLeases(self.engine),
         )
@@ -248,7 +258,10 @@ class Rooms:
 
     def _homes(self) -> dict[str, int]:
         topic = self.settings.kafka.topics.ground_truth
-        partitions = self._record(topic, self.incarnation(topic))
+        try:
+            partitions = self._record(topic, self.incarnation(topic))
+        except NotFound as error:
+            raise Misconfigured(f"{error}; `stream-app topics create` makes those of the settings") from error
         return {name: topics.home_partition(name.encode(), partitions) for name in self.models}
 
     @cached_property

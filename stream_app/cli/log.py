@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from stream_app.bootstrap import Rooms
+from stream_app.cli.looking import rooms_of
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.output import note, print_fields, print_json, print_rows
 from stream_app.exits import CHECK_FAILED
@@ -22,8 +22,8 @@ Model = Annotated[str, typer.Argument(help="Name of the model.")]
 @app.command(epilog="Example: stream-app log files electricity --json")
 def files(model: Model, config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
     """List the Parquet files that hold the model's rows, and how to read them."""
-    rooms = Rooms(load(config, overrides))
-    found = [{**asdict(file), "path": str(rooms.root.absolute() / file.path)} for file in rooms.stores.log.files(model)]
+    rooms = rooms_of(load(config, overrides), model)
+    found = [{**asdict(file), "path": str(rooms.root.absolute() / file.path)} for file in rooms.log.files(model)]
     paths = [file["path"] for file in found]
     lines = {"pandas": f"pandas.read_parquet({paths})", "duckdb": f"FROM read_parquet({paths})"}
     if as_json:
@@ -37,8 +37,8 @@ def files(model: Model, config: ConfigFile = None, overrides: Overrides = None, 
 @app.command(epilog="Example: stream-app log verify electricity --json")
 def verify(model: Model, config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
     """Fold the whole log anew and prove that it gives the state that was learned; exit code 3 if not."""
-    rooms = Rooms(load(config, overrides))
-    newest = rooms.stores.log.metrics(model, newest=1)
+    rooms = rooms_of(load(config, overrides), model)
+    newest = rooms.log.metrics(model, newest=1)
     total = int(newest[0]["seq"]) if newest else 0
     with Progress(console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(f"folding {model}", total=total)
@@ -65,7 +65,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the model's rows to a plain folder of Parquet files, or to a Delta table."""
-    rows = export_rows(Rooms(load(config, overrides)).stores.log, model, folder, format_)
+    rows = export_rows(rooms_of(load(config, overrides), model).log, model, folder, format_)
     if as_json:
         print_json({"model": model, "folder": str(folder), "format": format_, "rows": rows})
     note(f"Wrote {rows:,} rows of {model} to {folder}.")
@@ -74,17 +74,17 @@ def export(
 @app.command(epilog="Example: stream-app log stats electricity")
 def stats(model: Model, config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
     """Print what the log holds and where it stands."""
-    stores = Rooms(load(config, overrides)).stores
-    newest = stores.log.metrics(model, newest=1)
+    log = rooms_of(load(config, overrides), model).log
+    newest = log.metrics(model, newest=1)
     seq = int(newest[0]["seq"]) if newest else 0
-    row_count, digest = stores.log.rows_digest(model, through=seq)
+    row_count, digest = log.rows_digest(model, through=seq)
     result = {
         "model": model,
         "windows": seq,
         "rows": row_count,
         "rows_digest": digest,
         "learned": newest[0]["learned"] if newest else 0,
-        "positions": {f"{p.topic}[{p.number}]": at for p, at in stores.log.positions(model).items()},
-        "files": len(stores.log.files(model)),
+        "positions": {f"{p.topic}[{p.number}]": at for p, at in log.positions(model).items()},
+        "files": len(log.files(model)),
     }
     print_json(result) if as_json else print_fields(result)

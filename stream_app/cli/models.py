@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from stream_app.bootstrap import Rooms
+from stream_app.cli.looking import look, note_missing, rooms_of
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.output import note, print_json, print_rows
 from stream_app.core.fold import ONLINE
@@ -23,16 +24,19 @@ ANSWER_S: Final = 30.0
 @app.command("list", epilog="Example: stream-app models list --json")
 def list_(config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
     """List the models that have a log, and what serves."""
-    rows = [dict(row) for row in Rooms(load(config, overrides)).stores.registry.models()]
+    settings = load(config, overrides)
+    rooms = look(settings)
+    rows = [] if rooms is None else [dict(row) for row in rooms.registry.models()]
     print_json(rows) if as_json else print_rows(rows)
+    note_missing(settings, rooms, [row["name"] for row in rows])
 
 
 @app.command(epilog="Example: stream-app models show electricity")
 def show(model: Model, config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
     """Show a model's versions, newest first, with their lineage."""
-    stores = Rooms(load(config, overrides)).stores
-    champion, promotion_seq = stores.registry.champion(model)
-    rows = [_described(version, champion) for version in stores.registry.versions(model)]
+    registry = rooms_of(load(config, overrides), model).registry
+    champion, promotion_seq = registry.champion(model)
+    rows = [_described(version, champion) for version in registry.versions(model)]
     if as_json:
         print_json({"model": model, "champion": champion, "promotion_seq": promotion_seq, "versions": rows})
         return
@@ -48,8 +52,11 @@ def promote(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the model's worker to serve this version, past the gate; waits for its answer."""
-    _ask(Rooms(load(config, overrides)), model, "promote", version, as_json=as_json)
+    """Ask the model's worker to serve this version now; waits for its answer.
+
+    Of the candidates of a retrain only the one that passed the gate was stored: a rejected version cannot serve.
+    """
+    _ask(rooms_of(load(config, overrides), model), model, "promote", version, as_json=as_json)
 
 
 @app.command(epilog="Example: stream-app models rollback electricity")
@@ -62,7 +69,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Ask the model's worker to serve an earlier version again; waits for its answer."""
-    rooms = Rooms(load(config, overrides))
+    rooms = rooms_of(load(config, overrides), model)
     _ask(rooms, model, "rollback", _earlier(rooms, model) if to is None else to, as_json=as_json)
 
 
@@ -77,7 +84,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a verified version to a plain folder: model.joblib, manifest.json, schema.json, metrics.json."""
-    rooms = Rooms(load(config, overrides))
+    rooms = rooms_of(load(config, overrides), model)
     exported = export_model(rooms.stores, model, version, folder, rooms.settings.storage.trusted_types)
     if as_json:
         print_json({**exported, "folder": str(folder)})
@@ -85,7 +92,7 @@ def export(
 
 
 def _earlier(rooms: Rooms, model: str) -> int:
-    registry = rooms.stores.registry
+    registry = rooms.registry
     champion, _ = registry.champion(model)
     candidates = [v.number for v in registry.versions(model) if v.status is VersionStatus.PROMOTED]
     earlier = [number for number in candidates if number < champion]
@@ -95,22 +102,22 @@ def _earlier(rooms: Rooms, model: str) -> int:
 
 
 def _ask(rooms: Rooms, model: str, kind: str, version: int, *, as_json: bool) -> None:
-    request = rooms.stores.control.ask(model, kind, {"version": version}, by=f"cli:{rooms.name}")
+    if rooms.registry.version(model, version).status is VersionStatus.REJECTED:
+        raise Conflict(f"{model}: version {version} was rejected by the gate, so it was never stored and cannot serve")
+    request = rooms.control.ask(model, kind, {"version": version}, by=f"cli:{rooms.name}")
     entry = _answer(rooms, request)
     result: dict[str, Any] = {"model": model, "version": version, "accepted": entry.accepted, "reason": entry.reason}
     if as_json:
         print_json(result)
     if not entry.accepted:
         raise Conflict(f"{model}: {entry.reason}")
-    note(
-        f"{model}: version {version} serves from window {rooms.stores.registry.champion(model)[1]} on." * (not as_json)
-    )
+    note(f"{model}: version {version} serves from window {rooms.registry.champion(model)[1]} on." * (not as_json))
 
 
 def _answer(rooms: Rooms, request: int) -> ControlEntry:
     deadline = time.monotonic() + ANSWER_S
     while time.monotonic() < deadline:
-        entry = rooms.stores.control.answer(request)
+        entry = rooms.control.answer(request)
         if entry is not None:
             return entry
         time.sleep(0.1)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from stream_app.bootstrap import Rooms
+from stream_app.cli.looking import rooms_of
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.output import print_fields, print_json
 from stream_app.worker.replaying import Comparison, Exclusion, refold
@@ -26,7 +27,7 @@ def rebuild(
     as_json: AsJson = False,
 ) -> None:
     """Fold the model's history into a new state and report how it differs from the learned one."""
-    rooms = Rooms(load(config, overrides))
+    rooms = rooms_of(load(config, overrides), model)
     show(compare(rooms, rooms, model, Exclusion.parse(exclude) if exclude else None), as_json=as_json)
 
 

@@ -6,6 +6,7 @@ import typer
 
 from stream_app import configuration
 from stream_app.bootstrap import Rooms
+from stream_app.cli.looking import rooms_of
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.rebuild import OtherConfig, compare, show
 
@@ -22,4 +23,5 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Backtest another settings file on the model's history, beside the present one; nothing is changed."""
-    show(compare(Rooms(load(config, overrides)), Rooms(configuration.load(other, {})), model, None), as_json=as_json)
+    rooms, tried = rooms_of(load(config, overrides), model), Rooms(configuration.load(other, {}))
+    show(compare(rooms, tried, model, None), as_json=as_json)

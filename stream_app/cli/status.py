@@ -5,9 +5,9 @@ from typing import Any
 import typer
 
 from stream_app.bootstrap import Rooms
+from stream_app.cli.looking import look, note_missing
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.output import print_json, print_rows
-from stream_app.ports import Stores
 
 app = typer.Typer()
 
@@ -15,15 +15,17 @@ app = typer.Typer()
 @app.command(epilog="Example: stream-app status --json")
 def status(config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
     """Print each model's place in its log, its scores, what serves, and its newest retrain."""
-    stores = Rooms(load(config, overrides)).stores
-    rows = [_standing(stores, dict(row)) for row in stores.registry.models()]
+    settings = load(config, overrides)
+    rooms = look(settings)
+    rows = [] if rooms is None else [_standing(rooms, dict(row)) for row in rooms.registry.models()]
     print_json({"models": rows}) if as_json else print_rows(rows)
+    note_missing(settings, rooms, [row["model"] for row in rows])
 
 
-def _standing(stores: Stores, row: dict[str, Any]) -> dict[str, Any]:
+def _standing(rooms: Rooms, row: dict[str, Any]) -> dict[str, Any]:
     name = str(row["name"])
-    newest = stores.log.metrics(name, newest=1)
-    jobs = stores.jobs.history(name, limit=1)
+    newest = rooms.log.metrics(name, newest=1)
+    jobs = rooms.jobs.history(name, limit=1)
     scores = newest[0]["prequential"] if newest else {}
     return {
         "model": name,

@@ -151,6 +151,9 @@ def test_a_topic_that_was_recreated_stops_the_worker_or_is_followed(
     name = topic_of(pipeline)
     admin.delete_topics([name])[name].result(30)
     wait_until(lambda: name not in admin.list_topics(timeout=10).topics)
+    with pipeline.running("worker") as worker:
+        assert worker.ended() == 78
+        assert "`stream-app topics create`" in worker.log.read_text()
     pipeline.run("topics", "create")
     send(pipeline, as_bytes(electricity(200, start=300)))
     with pipeline.running("worker") as worker:
