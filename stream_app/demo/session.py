@@ -175,7 +175,7 @@ def summary(session: Session, audit: Audit) -> dict[str, Any]:
     """Return what the demo proved."""
     sent, stores = session.driver.sent, session.stores
     [newest] = stores.log.metrics(MODEL, newest=1)
-    elsewhere = [letters for letters, _ in stores.partitions.counts().values()]
+    elsewhere = [counts["dead_lettered"] for counts in audit.elsewhere.values()]
     freshness = _freshness(session, stores.log.metrics(MODEL))
     ended = [job for job in stores.jobs.history(MODEL) if job.status in {JobStatus.SUCCEEDED, JobStatus.REJECTED}]
     return {

@@ -84,7 +84,7 @@ class Comparison:
     rows: int
     rows_before: int
     #: rows that were excluded, or that the other schema does not accept
-    left_out: int
+    rows_left_out: int
     probe_hash: str
     probe_hash_before: str
     #: scores by name: (before, now)
@@ -122,7 +122,7 @@ def refold(
         windows=report.seq,
         rows=fold.learned,
         rows_before=before.learned,
-        left_out=left_out,
+        rows_left_out=left_out,
         probe_hash=report.probe_hash,
         probe_hash_before=old_report.probe_hash,
         metrics={name: (old.get(name), value) for name, value in new.items()},

@@ -38,18 +38,18 @@ def test_a_rebuild_without_changes_is_the_live_state_to_the_last_bit(settings: S
     found = compare(rooms, rooms, "m", None)
     live = rooms.stores.log.metrics("m", newest=1)[0]
     assert found.probe_hash == found.probe_hash_before == live["probe_hash"]
-    assert (found.rows, found.rows_before, found.left_out, found.largest_difference) == (ROWS, ROWS, 0, 0.0)
+    assert (found.rows, found.rows_before, found.rows_left_out, found.largest_difference) == (ROWS, ROWS, 0, 0.0)
 
 
 def test_what_a_rebuild_excludes_is_counted(settings: Settings) -> None:
     rooms = Rooms(settings)
     found = compare(rooms, rooms, "m", Exclusion(source="kiosk"))
-    assert (found.rows, found.left_out) == (90, 30)
+    assert (found.rows, found.rows_left_out) == (90, 30)
 
 
 def test_a_backtest_may_drop_a_feature(settings: Settings) -> None:
     found = replay(settings, features={"b": {}})
-    assert (found.rows, found.rows_before, found.left_out) == (ROWS, ROWS, 0)
+    assert (found.rows, found.rows_before, found.rows_left_out) == (ROWS, ROWS, 0)
     before, now = found.metrics["accuracy"]
     assert before != now  # the label follows from the feature that was dropped
 
@@ -65,7 +65,7 @@ def test_rows_outside_of_tighter_bounds_are_left_out_and_counted(settings: Setti
     outside = sum(record["a"] < 5 for record in records(ROWS))
     found = replay(settings, features={"a": {"low": 5.0}, "b": {}})
     assert 0 < outside < ROWS
-    assert (found.rows, found.rows_before, found.left_out) == (ROWS - outside, ROWS, outside)
+    assert (found.rows, found.rows_before, found.rows_left_out) == (ROWS - outside, ROWS, outside)
 
 
 @pytest.mark.parametrize(
