@@ -141,6 +141,12 @@ class Rooms:
         return SqlRegistry(self.engine)
 
     @cached_property
+    def partitions(self) -> SqlPartitionLog:
+        """What became of records that belong to no model's log."""
+        learning_events = self.settings.kafka.topics.learning_events
+        return SqlPartitionLog(self.engine, learning_events=learning_events, clock=self.clock)
+
+    @cached_property
     def control(self) -> SqlControlRequests:
         """What people ask of the workers."""
         return SqlControlRequests(self.engine, clock=self.clock)
@@ -156,7 +162,7 @@ class Rooms:
         learning_events = self.settings.kafka.topics.learning_events
         return Stores(
             log=self.log,
-            partitions=SqlPartitionLog(self.engine, learning_events=learning_events, clock=self.clock),
+            partitions=self.partitions,
             publications=self.publications,
             control=self.control,
             checkpoints=self.checkpoints,
