@@ -53,7 +53,11 @@ def run_worker(settings: Settings) -> int:
         topics = (settings.kafka.topics.ground_truth, *settings.kafka.ingest)
         app = build_app(settings.kafka, subscriptions=topics, handler=handler)
         live: Checks = {"worker": app.unhealthy}
-        ready: Checks = {"assignment": lambda: None if app.is_ready() else "no partition is assigned and in place yet"}
+        # not among `live`: starting again does not bring a broker back
+        ready: Checks = {
+            "assignment": lambda: None if app.is_ready() else "no partition is assigned and in place yet",
+            "kafka": app.contact.lost,
+        }
         stack.enter_context(_health(settings, "worker_port", observe, live=live, ready=ready))
         relaying = partial(_relay, rooms.relay())
         lag = _every(LAG_EVERY_S, partial(_tell_lag, app, settings.kafka.group_id, observe))

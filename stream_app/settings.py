@@ -75,7 +75,7 @@ class KafkaSettings(Section):
 
     bootstrap_servers: str | None = Field(None, description="host:port,…; none: `up` and `demo` embed a broker")
     group_id: str = Field("stream-app", description="consumer group of the workers")
-    session_timeout_s: float = Field(45, gt=0, description="a worker silent for longer loses its partitions")
+    session_timeout_s: float = Field(15, gt=0, description="a worker silent for longer loses its partitions")
     request_timeout_s: float = Field(60, gt=0, description="of one request; at least the session timeout")
     fetch_records: int = Field(20_000, ge=1, description="most records of one fetch")
     stuck_after_s: float = Field(120, gt=0, description="lag without progress for so long ends the worker")
@@ -234,7 +234,12 @@ class PublishSettings(Section):
 class DeadLetterSettings(Section):
     """When too many bad records stop the worker."""
 
-    max_share: float = Field(0.5, gt=0, le=1, description="of bad records among the newest `over_records`")
+    max_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="of bad records among the newest `over_records`; a partition above it halts until this is raised",
+    )
     over_records: int = Field(1_000, ge=10, description="so many are looked at")
 
 

@@ -1,7 +1,6 @@
 """The Faust app: the settings that matter, and a life that ends with an exit code instead of a restart."""
 
 import asyncio
-import contextlib
 import functools
 import gc
 import logging
@@ -30,7 +29,8 @@ from stream_app.kafka.quiet import quieten
 from stream_app.leaving import asking
 from stream_app.settings import KafkaSettings
 from stream_app.stream.agents import RunHandler, Seat, attach
-from stream_app.stream.reaching import check_topics, patiently
+from stream_app.stream.joining import Joining
+from stream_app.stream.reaching import Contact, check_topics, patiently
 from stream_app.stream.transport import CoalescingConsumer, CoalescingTransport
 from stream_app.stream.watchdog import Watchdog
 
@@ -87,6 +87,7 @@ class StreamApp(faust.App):
         handler: RunHandler,
         seat: Seat,
         watchdog: Watchdog,
+        joining: Joining,
         check: Callable[[], object],
         **options: Any,  # noqa: ANN401 - Faust has a hundred of them
     ) -> None:
@@ -95,6 +96,8 @@ class StreamApp(faust.App):
         self.handler = handler
         self.seat = seat
         self.watchdog = watchdog
+        #: whether Kafka answers
+        self.contact = Contact()
         #: the first error that ended it
         self.failure: BaseException | None = None
         #: what ended it, for people
@@ -103,6 +106,7 @@ class StreamApp(faust.App):
         #: whether nothing is open any more: nothing that happens from then on matters
         self.drained = False
         self.deadline = threading.Timer(LEAVE_WITHIN_S, _leave_anyway, [self])
+        self._joining = joining
         self._check = check
         self.on_partitions_revoked.connect(self._give_up)
         self.on_rebalance_complete.connect(self._take_over)
@@ -139,12 +143,16 @@ class StreamApp(faust.App):
         return self.watchdog.stuck() or self.handler.healthy()
 
     def is_ready(self) -> bool:
-        """Return whether partitions are assigned and set to the log's positions."""
+        """Return whether partitions are assigned and set to the log's positions.
+
+        They stay so while Kafka is away: ask `contact` too.
+        """
         return bool(self.seat.held) and self.runs.is_placed()
 
     async def serve(self) -> None:
         """Check the topics, start, and raise what Faust ended of."""
         await asyncio.to_thread(self._check)
+        self._joining.begin(time.monotonic())
         await self.start()
         await self.wait_until_stopped()
         if self.crash_reason is not None:
@@ -156,16 +164,23 @@ class StreamApp(faust.App):
         A broker that is away is neither: that ends by itself.
         """
         while True:
-            await asyncio.sleep(min(5.0, self.watchdog.stuck_after_s / 4))
+            await asyncio.sleep(min(2.5, self.watchdog.stuck_after_s / 4))
+            if overdue := self._joining.overdue(time.monotonic()):
+                _log.warning(overdue)
             if changed := await self._changed():
                 raise Outage(changed)
             if self.is_ready():
                 await self._look()
 
     async def _changed(self) -> str | None:
-        with contextlib.suppress(Outage):
-            return await self.seat.changed()
-        return None
+        asked_at = time.time()
+        try:
+            changed = await self.seat.changed()
+        except Outage:
+            self.contact.note(answered=False, asked_at=asked_at)
+            return None
+        self.contact.note(answered=True, asked_at=asked_at)
+        return changed
 
     async def _look(self) -> None:
         positions = self.runs.positions()
@@ -178,11 +193,13 @@ class StreamApp(faust.App):
             raise StreamAppError(f"{stuck}; a restart is known to help")
 
     async def _give_up(self, *_: object, **__: object) -> None:
+        self._joining.begin(time.monotonic())
         if self.seat.held:
             _log.info("partitions revoked", extra={"partitions": _names(self.seat.held)})
         await _guarded(self, self.seat.give_up)
 
     async def _take_over(self, *_: object, **__: object) -> None:
+        self._joining.end()
         await _guarded(self, functools.partial(self.seat.take_over, self.runs))
         if self.failure is None:
             _log.info("partitions assigned", extra={"partitions": _names(self.seat.held)})
@@ -203,6 +220,7 @@ def build_app(settings: KafkaSettings, *, subscriptions: Sequence[str], handler:
         handler=handler,
         seat=Seat(handler, lambda names: {name: topics.incarnation(admin, name) for name in names}, ask),
         watchdog=Watchdog(settings.stuck_after_s),
+        joining=Joining(settings.session_timeout_s),
         check=functools.partial(check_topics, settings, subscriptions),
         **_timing(settings),
         **_connection(settings),

@@ -1,6 +1,7 @@
 """Whether Kafka and the topics are there, asked with patience, and what to say when they are not."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import tenacity
 from confluent_kafka import KafkaError
@@ -8,6 +9,27 @@ from confluent_kafka import KafkaError
 from stream_app.errors import Misconfigured, NotFound, Outage
 from stream_app.kafka import client, topics
 from stream_app.settings import KafkaSettings
+
+
+class Contact:
+    """Since when Kafka does not answer. Answers on any thread."""
+
+    def __init__(self) -> None:
+        self._away_since: float | None = None
+
+    def note(self, *, answered: bool, asked_at: float) -> None:
+        """Take in whether Kafka answered what it was asked at that time (seconds since the epoch)."""
+        if answered:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = asked_at
+
+    def lost(self) -> str | None:
+        """Return since when Kafka is away, None when it answered the last time."""
+        since = self._away_since
+        if since is None:
+            return None
+        return f"Kafka is not to be reached since {datetime.fromtimestamp(since, UTC).isoformat(timespec='seconds')}"
 
 
 def patiently(within_s: float) -> tenacity.Retrying:
