@@ -1,18 +1,20 @@
 """Reading tables from files: CSV, JSON lines and Parquet, each also with `.gz`, chunk by chunk."""
 
+import csv
 import gzip
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pandas.api import types
 
 from stream_app.errors import Misconfigured
 
@@ -33,11 +35,29 @@ class Chunk:
 
 
 def read(path: Path, *, most_rows: int) -> pd.DataFrame:
-    """Return the first rows of the file as one frame; raises Misconfigured as `chunks` does."""
+    """Return the first rows of the file as one frame; raises Misconfigured as `chunks` does.
+
+    In a CSV, whole numbers of which some begin with a needless 0 are codes, and stay the text that they are.
+    """
     chunk = next(chunks(path, rows=most_rows), None)
     if chunk is None or chunk.frame.empty:
         raise Misconfigured(f"{path}: no rows in it")
-    return chunk.frame
+    frame = chunk.frame
+    whole = [name for name in frame.columns if _are_whole(frame[name])] if _format(path) == "csv" else []
+    if not whole:
+        return frame
+    written = next(chunks(path, rows=most_rows, texts=whole)).frame
+    return frame.assign(**{name: written[name] for name in whole if _are_codes(written[name].dropna())})
+
+
+def _are_whole(column: "pd.Series[Any]") -> bool:
+    # those with gaps come as floats
+    is_number = types.is_numeric_dtype(column) and not types.is_bool_dtype(column)
+    return is_number and bool((column.dropna() % 1 == 0).all())
+
+
+def _are_codes(written: "pd.Series[Any]") -> bool:
+    return bool(written.str.fullmatch(r"[0-9]+").all() and written.str.match(r"0[0-9]").any())
 
 
 def chunks(path: Path, *, rows: int = CHUNK_ROWS, texts: Collection[str] = ()) -> Iterator[Chunk]:
@@ -47,6 +67,7 @@ def chunks(path: Path, *, rows: int = CHUNK_ROWS, texts: Collection[str] = ()) -
     """
     reader = _READERS[_format(path)]
     try:
+        _check_header(path)
         with path.open("rb") as raw, _unpacked(path, raw) as content:
             size = max(path.stat().st_size, 1)
             for frame in reader(content, rows, texts):
@@ -70,6 +91,21 @@ def _unpacked(path: Path, raw: BinaryIO) -> AbstractContextManager[BinaryIO]:
     if path.suffix != ".gz":
         return nullcontext(raw)
     return cast("AbstractContextManager[BinaryIO]", gzip.GzipFile(fileobj=raw))
+
+
+def _check_header(path: Path) -> None:
+    """Raise ValueError for a CSV with columns that cannot be told apart: pandas would make names up for them."""
+    if _format(path) != "csv":
+        return
+    with path.open("rb") as raw, _unpacked(path, raw) as content:
+        lines = csv.reader(TextIOWrapper(content, encoding="utf-8-sig", newline=""))
+        header = next((line for line in lines if line), [])
+    blank = [str(place) for place, name in enumerate(header, start=1) if not name.strip()]
+    twice = sorted({name for name in header if header.count(name) > 1} - {""})
+    if blank:
+        raise ValueError(f"expected a name for each column, but number {', '.join(blank)} has none")
+    if twice:
+        raise ValueError(f"expected columns of different names, but these come twice: {', '.join(twice)}")
 
 
 def _csv(content: BinaryIO, rows: int, texts: Collection[str]) -> Iterator[pd.DataFrame]:

@@ -30,6 +30,10 @@ class Misconfigured(StreamAppError):  # noqa: N818
     """A setting is wrong: say which and what was expected, and leave with exit code 78."""
 
 
+class WrongArgument(StreamAppError):  # noqa: N818
+    """A file or a name on the command line will not do: say which and what was expected; exit code 2."""
+
+
 class Corrupt(StreamAppError):  # noqa: N818
     """Stored bytes do not match their digest or signature: never load them, use the next older ones."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from stream_app.errors import Fenced, Misconfigured, Outage, StreamAppError, TooManyBadRecords
+from stream_app.errors import Fenced, Misconfigured, Outage, StreamAppError, TooManyBadRecords, WrongArgument
 
 RUNTIME_FAILURE: Final = 1
 #: Wrong arguments; Typer's own.
@@ -20,6 +20,7 @@ EXIT_CODES: Final[Mapping[type[StreamAppError], int]] = {
     Fenced: FENCED,
     Outage: TEMPORARY,
     Misconfigured: MISCONFIGURED,
+    WrongArgument: USAGE,
     # it stays stopped until a setting is raised, so starting again is as useless as with a wrong one
     TooManyBadRecords: MISCONFIGURED,
 }

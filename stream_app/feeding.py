@@ -65,10 +65,11 @@ def send(
 ) -> Progress:
     """Deliver the records in order, at most `rate` a second and `limit` in all; report after each delivery.
 
-    Raises Misconfigured for a file that cannot be read or lacks the target, Outage when Kafka is away.
+    Raises Misconfigured for a file that cannot be read or that `check` refuses, Outage when Kafka is away.
     """
     size = CHUNK_ROWS if rate is None else max(1, int(rate / TICKS))
     progress = Progress(sent=0, skipped=0, share=0.0)
+    check(feed)
     started = time.monotonic()
     for messages, skipped, share in batches(feed, size, limit):
         if rate is not None:
@@ -86,10 +87,11 @@ def batches(feed: Feed, size: int, limit: int | None) -> Iterator[tuple[list[Out
         texts.append(feed.model.target)
     row, left = 0, limit
     for chunk in chunks(feed.path, rows=size, texts=texts):
-        _check_target(feed, chunk.frame)
         numbers = range(row + 1, row + len(chunk.frame) + 1)
         row = numbers.stop - 1
-        records = [(n, r) for n, r in zip(numbers, rows(chunk.frame), strict=True) if r[feed.model.target] is not None]
+        records = [
+            (n, r) for n, r in zip(numbers, rows(chunk.frame), strict=True) if r.get(feed.model.target) is not None
+        ]
         chosen = records[:left]
         yield [_message(feed, n, r) for n, r in chosen], len(numbers) - len(records), chunk.share
         left = None if left is None else left - len(chosen)
@@ -97,10 +99,20 @@ def batches(feed: Feed, size: int, limit: int | None) -> Iterator[tuple[list[Out
             return
 
 
-def _check_target(feed: Feed, frame: pd.DataFrame) -> None:
-    if feed.model.target not in frame.columns:
-        columns = ", ".join(map(str, frame.columns))
-        raise Misconfigured(f"{feed.path}: no column {feed.model.target!r}; expected one of {columns}")
+def check(feed: Feed) -> None:
+    """Raise Misconfigured unless the file has a column for the target and each feature that the model requires.
+
+    Looks at the first rows: without this, each record would be sent, and dead-lettered one by one.
+    """
+    chunk = next(chunks(feed.path), None)
+    present = [] if chunk is None else [str(name) for name in chunk.frame.columns]
+    required = [name for name, feature in feed.model.features.items() if feature.required]
+    missing = [name for name in (*required, feed.model.target) if name not in present]
+    if missing:
+        raise Misconfigured(
+            f"{feed.path}: no column {', '.join(map(repr, missing))}, which model {feed.name!r} requires; "
+            f"it has {', '.join(present) or 'none'}"
+        )
 
 
 def rows(frame: pd.DataFrame) -> list[Record]:

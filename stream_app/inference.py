@@ -4,7 +4,8 @@ The rules, in the order in which they are tried:
 
 - **task**: two distinct labels make a binary task; text, booleans and whole numbers of at most 20 distinct
   values a multiclass one; any other numbers a regression.
-- **feature**: numbers are numbers, text and booleans are categories. A column is required when no row lacks it.
+- **feature**: numbers are numbers, text and booleans are categories; so are digits in a CSV of which some begin with
+  a 0 that no number needs. A column is required when no row lacks it.
 - **left out**: dates and nested values; text that differs in every row, which names the row instead of
   describing it; text longer than a category may be; numbers beyond what learners accept.
 - **bounds**: none. What a file happened to hold is no limit; the range seen is shown for the reader to decide.
@@ -75,7 +76,8 @@ def infer(path: Path, target: str, task: Task | None = None) -> Inferred:
     task = task or _task(labels)
     columns = tuple(_column(str(name), frame[name]) for name in frame.columns if name != target)
     if not any(column.feature for column in columns):
-        raise Misconfigured(f"{path}: no column beside {target!r} can be a feature")
+        reasons = "".join(f"\n  {column.name} was {column.remark}" for column in columns)
+        raise Misconfigured(f"{path}: no column beside {target!r} can be a feature{reasons}")
     try:
         classes = () if task is Task.REGRESSION else _classes(labels, task)
         _check_numbers(labels, task)

@@ -11,7 +11,7 @@ import typer
 
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.output import note, print_fields, print_json, print_rows
-from stream_app.errors import Misconfigured
+from stream_app.errors import Misconfigured, WrongArgument
 from stream_app.exits import RUNTIME_FAILURE
 from stream_app.kafka.graveyard import Graveyard, Heap, Outcome, Selection, replay
 from stream_app.kafka.letters import Letter, Place, read_corrections
@@ -115,9 +115,9 @@ def _corrections(file: Path, chosen: Sequence[str]) -> Mapping[Place, bytes]:
         with file.open("rb") as lines:
             return read_corrections(lines, chosen[0])
     except OSError as error:
-        raise Misconfigured(f"--file {file}: {error.strerror}") from error
+        raise WrongArgument(f"--file {file}: cannot be read: {error.strerror}") from error
     except Misconfigured as error:
-        raise Misconfigured(f"--file {file}, {error}") from error
+        raise WrongArgument(f"--file {file}, {error}") from error
 
 
 def _report(outcomes: Sequence[Outcome], *, dry_run: bool, as_json: bool) -> None:
@@ -127,10 +127,14 @@ def _report(outcomes: Sequence[Outcome], *, dry_run: bool, as_json: bool) -> Non
         print_json({"dry_run": dry_run, "sent": sent, "refused": len(refused), "letters": list(map(asdict, outcomes))})
     else:
         shown = outcomes if dry_run else refused
-        print_rows([{name: printable(str(v)) for name, v in asdict(o).items()} for o in shown])
+        print_rows([_told(outcome) for outcome in shown])
         note(f"{'Would send' if dry_run else 'Sent'} {sent} letters; refused {len(refused)}.")
     if refused:
         raise typer.Exit(RUNTIME_FAILURE)
+
+
+def _told(outcome: Outcome) -> dict[str, object]:
+    return {name: None if value is None else printable(str(value)) for name, value in asdict(outcome).items()}
 
 
 def _described(heap: Heap) -> dict[str, object]:

@@ -1,12 +1,14 @@
 """Options that commands share, so that they are spelled and explained the same everywhere."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
 import typer
 
 from stream_app import configuration
-from stream_app.errors import NotFound
+from stream_app.errors import Misconfigured, NotFound, WrongArgument
 from stream_app.settings import ModelSettings, Settings
 from stream_app.telemetry import logs
 
@@ -22,6 +24,15 @@ Overrides: TypeAlias = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Set one key, e.g. kafka.group_id=x; may be repeated."),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+@contextmanager
+def argument(name: str) -> Iterator[None]:
+    """Turn what is wrong with a file that the command line names into a usage error: no setting is to blame."""
+    try:
+        yield
+    except Misconfigured as error:
+        raise WrongArgument(f"{name}: {error}") from error
 
 
 def pairs(overrides: list[str] | None) -> dict[str, str]:

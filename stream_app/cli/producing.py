@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from stream_app import feeding
-from stream_app.cli.options import AsJson, ConfigFile, Overrides, load, model_of
+from stream_app.cli.options import AsJson, ConfigFile, Overrides, argument, load, model_of
 from stream_app.cli.output import note, print_json
 from stream_app.errors import NotFound
 from stream_app.inference import resolve
@@ -47,8 +47,10 @@ def produce(  # noqa: PLR0913 - each is an option of the command
         form=feeding.Form.ENVELOPE if envelope else feeding.Form.FLAT,
         numbered=event_ids,
     )
+    with argument("FILE"):
+        feeding.check(feed)
     _check_topic(settings.kafka, feed.topic)
-    with Producer(settings.kafka) as deliver, _bar(feed.topic) as show:
+    with Producer(settings.kafka) as deliver, _bar(feed.topic) as show, argument("FILE"):
         done = feeding.send(feed, deliver, rate=rate, limit=limit, report=show)
     if as_json:
         print_json({"model": model, "topic": feed.topic, "sent": done.sent, "skipped": done.skipped})

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from stream_app import inference, starter
-from stream_app.cli.options import AsJson
+from stream_app.cli.options import AsJson, argument
 from stream_app.cli.output import note, print_json
 
 app = typer.Typer()
@@ -23,14 +23,18 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Write a starter settings file with the schema that a data file suggests."""
-    inferred = inference.infer(source, target)
+    with argument("--from, --target"):
+        inferred = inference.infer(source, target)
     model = name or starter.model_name(source)
-    starter.write(output, starter.text(model, inferred), replace=force)
+    with argument("--name"):
+        content = starter.text(model, inferred)
+    starter.write(output, content, replace=force)
     left_out = {column.name: column.remark for column in inferred.columns if column.feature is None}
     if as_json:
         summary = {"file": str(output), "model": model, "task": inferred.task, "features": len(inferred.features)}
         print_json({**summary, "left_out": left_out})
         return
-    note(f"Wrote {output}: model {model}, {inferred.task}, {len(inferred.features)} features.")
+    count = len(inferred.features)
+    note(f"Wrote {output}: model {model}, {inferred.task}, {count} feature{'s' * (count != 1)}.")
     for column, remark in left_out.items():
         note(f"{column} was {remark}.")

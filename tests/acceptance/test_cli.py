@@ -144,10 +144,10 @@ class TestInit:
         assert (tmp_path / "stream_app.toml").read_text() == "mine"
         assert stream_app(*again, "--force").returncode == 0
 
-    def test_an_unknown_column_leaves_with_78(self, stream_app: Run) -> None:
+    def test_an_unknown_column_is_wrong_usage(self, stream_app: Run) -> None:
         ended = stream_app("init", "--from", ELECTRICITY, "--target", "price")
 
-        assert ended.returncode == 78
+        assert ended.returncode == 2
         assert "no column 'price'" in ended.stderr
 
 
@@ -191,6 +191,25 @@ class TestKafka:
         assert ended.returncode == 1
         assert "there is no topic" in ended.stderr
         assert "stream-app topics create" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("other.csv", "FILE: other.csv: no column 'nswprice', "),
+        ("missing.csv", "FILE: missing.csv: cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_that_would_be_dead_lettered_whole_is_not_sent(
+    file: str, message: str, stream_app: Run, tmp_path: Path
+) -> None:
+    stream_app("init", "--from", ELECTRICITY, "--target", "class")
+    (tmp_path / "other.csv").write_text("period,class\n1,0\n")
+
+    ended = stream_app("produce", file, "--model", "electricity", STREAM_APP_KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1")
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert message in ended.stderr
 
 
 def test_a_model_that_is_not_declared_is_said(stream_app: Run) -> None:

@@ -95,11 +95,28 @@ def test_numbered_rows_have_the_same_id_each_time(form: Form, feed: Feed, tmp_pa
     assert sent(numbered)[0].records == sent(numbered)[0].records
 
 
-def test_a_file_without_the_target_is_refused(feed: Feed, tmp_path: Path) -> None:
+def test_a_file_without_the_target_or_a_required_feature_is_refused(feed: Feed, tmp_path: Path) -> None:
     (tmp_path / "o.csv").write_text("a,b\n1,2\n")
 
-    with pytest.raises(Misconfigured, match=r"o\.csv: no column 'y'; expected one of a, b"):
+    with pytest.raises(Misconfigured, match=r"o\.csv: no column 'zip', 'y', which model 'm' requires; it has a, b"):
         sent(replace(feed, path=tmp_path / "o.csv"))
+
+
+def test_a_feature_that_is_not_required_may_be_absent(feed: Feed, tmp_path: Path) -> None:
+    (tmp_path / "o.csv").write_text("zip,y\n01,no\n")
+
+    assert sent(replace(feed, path=tmp_path / "o.csv"))[1].sent == 1
+
+
+def test_a_json_line_without_the_label_is_left_out_wherever_it_stands(feed: Feed, tmp_path: Path) -> None:
+    (tmp_path / "o.jsonl").write_text('{"zip": "1"}\n{"zip": "1", "y": "no"}\n{"zip": "2"}\n')
+    broker = Broker()
+
+    progress = send(
+        replace(feed, path=tmp_path / "o.jsonl"), broker, rate=10_000_000, limit=None, report=lambda _: None
+    )
+
+    assert (progress.sent, progress.skipped) == (1, 2)
 
 
 def test_an_outage_stops_it(feed: Feed) -> None:

@@ -131,6 +131,49 @@ def test_the_values_decide_the_type(values: list[Any], feature: FeatureSettings,
     assert infer(table(x=values, y=[0, 1] * 15), "y").features == {"x": feature}
 
 
+def test_digits_with_leading_zeros_are_codes(tmp_path: Path) -> None:
+    """Of these numbers 1 and 01 would be one, and a CSV could never say which."""
+    path = tmp_path / "d.csv"
+    path.write_text("zip,plain,half,gaps,y\n00001,1,00.5,01,01\n12345,0,1.5,,02\n00001,10,2,03,01\n")
+
+    found = infer(path, "y")
+
+    assert found.classes == ("01", "02")
+    assert found.features == {
+        "zip": FeatureSettings(type="category"),
+        "plain": FeatureSettings(type="number"),
+        "half": FeatureSettings(type="number"),
+        "gaps": FeatureSettings(type="category", required=False),
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("x,x,y", "different names, but these come twice: x"),
+        (",x,y", "a name for each column, but number 1 has none"),
+        ("x, ,y", "a name for each column, but number 2 has none"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_columns_that_cannot_be_told_apart_are_refused(header: str, message: str, suffix: str, tmp_path: Path) -> None:
+    path, content = tmp_path / f"d{suffix}", f"{header}\n1,2,3\n".encode()
+    path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+
+    with pytest.raises(Misconfigured, match=message):
+        infer(path, "y")
+
+
+def test_without_any_feature_each_column_says_why(table: Table) -> None:
+    path = table(ids=[f"id-{i}" for i in range(ROWS)], none=[None] * ROWS, y=[0, 1] * (ROWS // 2))
+
+    with pytest.raises(Misconfigured) as caught:
+        infer(path, "y")
+
+    assert "ids was left out: differs in every row" in str(caught.value)
+    assert "none was left out: no row has a value" in str(caught.value)
+
+
 def test_blank_cells_of_a_csv_are_missing_and_the_word_none_is_not(tmp_path: Path) -> None:
     """Telco's TotalCharges has blanks, many files have a category None."""
     path = tmp_path / "d.csv"
