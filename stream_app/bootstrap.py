@@ -132,8 +132,15 @@ class Rooms:
         storage = self.settings.storage
         given = storage.checkpoint_key
         key = checkpoint_key(self.root, None if given is None else given.get_secret_value())
-        keep = storage.keep_checkpoints
-        return SqlCheckpoints(self.engine, self.root, key=key, keep=keep, clock=self.clock, observe=self.observe)
+        return SqlCheckpoints(
+            self.engine,
+            self.root,
+            key=key,
+            keep=storage.keep_checkpoints,
+            learning_events=self.settings.kafka.topics.learning_events,
+            clock=self.clock,
+            observe=self.observe,
+        )
 
     @cached_property
     def registry(self) -> SqlRegistry:

@@ -206,6 +206,12 @@ _EVENTS: Final[Mapping[str, Document]] = {
         "message": "the signature does not match",
         "subscriber": "web-1:4711",
     },
+    messages.CHECKPOINT_REFUSED: {
+        "reason": "digest",
+        "message": "its 2048 bytes do not have the digest of the 2048 bytes that were stored",
+        "kept_as": "quarantine/electricity-57-1f2e3d4c5b6a7988.ckpt",
+        "next_seq": 54,
+    },
     messages.WINDOW_QUARANTINED: {"reason": "the online learner is no longer finite"},
     messages.DEADLETTER_LIMIT: {
         "topic": "ground-truth",
@@ -287,7 +293,7 @@ def _model_updated() -> Topic:
 def _learning_events() -> Topic:
     form = Form(
         name="learningEvent",
-        description="Drift, a retrain, a promotion, a load, a quarantine.",
+        description="Drift, a retrain, a promotion, a load, a refusal, a quarantine.",
         schema="learning-event",
         headers="event-headers",
         examples=_events(),

@@ -2,22 +2,27 @@
 
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, delete, select, update
+import orjson
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, delete, func, select, update
 
+from stream_app import messages
 from stream_app.crashpoints import crashpoint
 from stream_app.errors import Corrupt, Fenced, NotFound, Outage
 from stream_app.ports import Checkpoint, Clock, Observer
 from stream_app.storage.database import insert_into, writing
 from stream_app.storage.durable import make_folder, sync_folder
+from stream_app.storage.outbox import owe
 from stream_app.storage.ownership import move_on
 from stream_app.storage.tables import checkpoints, models
 
+_log = logging.getLogger(__name__)
 FOLDER: Final = "checkpoints"
 QUARANTINE: Final = "quarantine"
 
@@ -25,12 +30,23 @@ QUARANTINE: Final = "quarantine"
 class SqlCheckpoints:
     """`ports.Checkpoints` over the table and the folder `<root>/checkpoints`."""
 
-    def __init__(self, engine: Engine, root: Path, *, key: bytes, keep: int, clock: Clock, observe: Observer) -> None:
-        """`keep` newest checkpoints stay beside pinned ones; `observe` hears `checkpoints_broken`."""
+    def __init__(
+        self,
+        engine: Engine,
+        root: Path,
+        *,
+        key: bytes,
+        keep: int,
+        learning_events: str,
+        clock: Clock,
+        observe: Observer,
+    ) -> None:
+        """`keep` newest checkpoints stay beside pinned ones; a broken one is told to `observe`, and to this topic."""
         self._engine = engine
         self._root = root
         self._key = key
         self._keep = keep
+        self._learning_events = learning_events
         self._clock = clock
         self._observe = observe
 
@@ -144,38 +160,82 @@ class SqlCheckpoints:
         """Return the checkpoint if it verifies; else set it aside."""
         try:
             return Checkpoint(seq=row["seq"], fold_digest=row["fold_digest"], state=self._verified(row))
-        except Corrupt as error:
-            self._set_aside(row, str(error))
+        except _Refused as refused:
+            self._set_aside(row, refused)
             return None
 
     def _verified(self, row: RowMapping) -> bytes:
         try:
             state: bytes = (self._root / row["path"]).read_bytes()
         except FileNotFoundError as error:
-            raise Corrupt("its file is missing") from error
+            raise _Refused("missing", "its file is missing") from error
         except OSError as error:
             raise Outage(f"checkpoint {row['path']}: {error.strerror}") from error
         seal = self._seal(row["model"], row["seq"], row["fold_digest"], state)
         if seal["sha256"] != row["sha256"]:
-            raise Corrupt("its bytes do not have the digest they were stored with")
+            stored = f"the digest of the {row['size']} bytes that were stored"
+            raise _Refused("digest", f"its {len(state)} bytes do not have {stored}")
         if not hmac.compare_digest(seal["hmac"], row["hmac"]):
-            raise Corrupt("it was not signed with this key")
+            raise _Refused(
+                "hmac",
+                "it is not signed with the checkpoint key: it was forged, or keys/checkpoint.key or "
+                "storage.checkpoint_key is another than when it was saved",
+            )
         return state
 
-    def _set_aside(self, row: RowMapping, reason: str) -> None:
-        """Mark the row, so that nobody reads it again, and keep the file for whoever wants to know why."""
-        source = self._root / row["path"]
-        make_folder(self._root / QUARANTINE)
-        with self._engine.begin() as connection:
-            query = update(checkpoints).where(_is(row["model"], row["seq"]), checkpoints.c.path == row["path"])
-            connection.execute(query.values(broken=reason))
-        if source.exists():
-            source.rename(self._root / QUARANTINE / f"{row['model']}-{source.name}")
-        self._observe("checkpoints_broken", model=row["model"], reason=reason)
+    def _set_aside(self, row: RowMapping, refused: "_Refused") -> None:
+        """Mark the row, so that nobody reads it again, and keep the file for whoever wants to know why.
+
+        Who marks it says so, once: by an event, in the metrics and in the log.
+        """
+        source, model = self._root / row["path"], row["model"]
+        kept = f"{QUARANTINE}/{model}-{source.name}" if source.exists() else None
+        next_seq = self._mark(row, refused, kept)
+        if next_seq is None:
+            return
+        if kept is not None:
+            make_folder(self._root / QUARANTINE)
+            source.rename(self._root / kept)
+        self._observe("checkpoints_broken", model=model, reason=refused.reason)
+        then = f"the checkpoint of window {next_seq} is next" if next_seq else "the log is folded from its start"
+        about = {"model": model, "reason": refused.reason, "file": row["path"], "kept_as": kept}
+        _log.warning("checkpoint of window %d refused: %s; %s", row["seq"], refused, then, extra=about)
+
+    def _mark(self, row: RowMapping, refused: "_Refused", kept: str | None) -> int | None:
+        """Return the window of the checkpoint that stands in for it, 0 without one; None if it was marked already."""
+        model, seq = row["model"], row["seq"]
+        with writing(self._engine) as connection:
+            mine = and_(_is(model, seq), checkpoints.c.path == row["path"], checkpoints.c.broken.is_(None))
+            if connection.execute(update(checkpoints).where(mine).values(broken=str(refused))).rowcount == 0:
+                return None
+            next_seq = _older(connection, row)
+            details = {"reason": refused.reason, "message": str(refused), "kept_as": kept, "next_seq": next_seq}
+            event = messages.LearningEvent(model=model, seq=seq, details=details)
+            value = orjson.dumps(event.model_dump(mode="json"))
+            owe(connection, self._learning_events, model, messages.CHECKPOINT_REFUSED, value, now=self._clock())
+        return next_seq
 
     def _delete(self, paths: list[str]) -> None:
         for path in paths:
             (self._root / path).unlink(missing_ok=True)
+
+
+class _Refused(Corrupt):
+    """A checkpoint does not verify."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """`reason` is a word from a closed set, "missing", "digest" or "hmac"; `message` is for people."""
+        super().__init__(message)
+        self.reason = reason
+
+
+def _older(connection: Connection, row: RowMapping) -> int:
+    """Return the window of the checkpoint that can stand in for it, 0 if there is none."""
+    same = and_(checkpoints.c.model == row["model"], checkpoints.c.fold_digest == row["fold_digest"])
+    query = select(func.max(checkpoints.c.seq)).where(
+        same, checkpoints.c.seq < row["seq"], checkpoints.c.broken.is_(None)
+    )
+    return connection.execute(query).scalar() or 0
 
 
 def _is(model: str, seq: int) -> ColumnElement[bool]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Engine, RowMapping, Select, delete, func, select, update
+from sqlalchemy import Connection, Engine, RowMapping, Select, delete, func, select, update
 
 from stream_app.ports import OutboxMessage
 from stream_app.storage.tables import outbox
@@ -36,17 +36,8 @@ class SqlOutbox:
 
     def note(self, model: str, type_: str, value: bytes, *, now: float) -> None:
         """Add an event for `learning-events` outside of an owner's transaction (retrain started, failed …)."""
-        row = {
-            "model": model,
-            "event_id": f"{model}:{uuid4().hex}",
-            "type": type_,
-            "topic": self._learning_events,
-            "key": model.encode(),
-            "value": value,
-            "created_at": now,
-        }
         with self._engine.begin() as connection:
-            connection.execute(outbox.insert().values(row))
+            owe(connection, self._learning_events, model, type_, value, now=now)
 
     def forget_sent(self, *, before: float) -> int:
         """Delete what was sent before that time, but never a model's current pointer; return how many."""
@@ -57,6 +48,20 @@ class SqlOutbox:
     def _read(self, query: Select[Any]) -> list[OutboxMessage]:
         with self._engine.connect() as connection:
             return [_message(row) for row in connection.execute(query).mappings()]
+
+
+def owe(connection: Connection, topic: str, model: str, type_: str, value: bytes, *, now: float) -> None:
+    """Add an event in the transaction that makes it true."""
+    row = {
+        "model": model,
+        "event_id": f"{model}:{uuid4().hex}",
+        "type": type_,
+        "topic": topic,
+        "key": model.encode(),
+        "value": value,
+        "created_at": now,
+    }
+    connection.execute(outbox.insert().values(row))
 
 
 def _pointer_ids() -> Select[tuple[int]]:

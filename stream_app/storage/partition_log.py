@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, select, update
 
 from stream_app.errors import Fenced
 from stream_app.ports import Clock, Halt
 from stream_app.storage.database import insert_into, writing
-from stream_app.storage.tables import outbox, partition_positions, topics
+from stream_app.storage.outbox import owe
+from stream_app.storage.tables import partition_positions, topics
 from stream_app.values import Partition
 
 _TABLE = partition_positions
@@ -61,9 +61,7 @@ class SqlPartitionLog:
         with writing(self._engine) as connection:
             _change(connection, partition, epoch, values)
             for model, (type_, value) in events.items():
-                row = {"event_id": f"{model}:{uuid4().hex}", "type": type_, "value": value, "created_at": halt.at}
-                row |= {"model": model, "key": model.encode(), "topic": self._learning_events}
-                connection.execute(outbox.insert().values(row))
+                owe(connection, self._learning_events, model, type_, value, now=halt.at)
 
     def halted(self, partition: Partition) -> Halt | None:
         """Return why nobody may read on, None when somebody may."""

@@ -74,7 +74,7 @@ METRICS: Final = (
     _counter("duplicates_skipped", "Records recognised as repeats and not learned again.", "model"),
     _counter("snapshots_published", "States of an online model published to subscribers.", "model"),
     _counter("checkpoints_saved", "Checkpoints of folded states saved.", "model"),
-    _counter("checkpoints_broken", "Checkpoints set aside because they did not verify.", "model", "reason"),
+    _counter("checkpoints_broken", "Checkpoints set aside: missing, another digest or hmac.", "model", "reason"),
     _counter("drift_detected", "Changes found in a watched quantity.", "model", "feature", "detector"),
     _counter("windows_quarantined", "Windows not learned because they left the model non-finite.", "model"),
     _counter("model_refused", "Artifacts or events not loaded; the model before serves on.", "model", "reason"),

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any, cast
 
+import orjson
 import pytest
 from log_house import NOW, House, effects_of, make_window
 from sqlalchemy import select, update
 
+from stream_app import messages
 from stream_app.errors import Fenced, Misconfigured, NotFound, Outage
 from stream_app.ports import Recorder
 from stream_app.storage import checkpoints as module
@@ -41,7 +44,19 @@ def tenure(house: House) -> Tenure:
 @pytest.fixture
 def checkpoints(house: House, tenure: Tenure, heard: Recorder) -> SqlCheckpoints:
     assert tenure.epoch == 1
-    return SqlCheckpoints(house.engine, house.root, key=KEY, keep=3, clock=lambda: NOW, observe=heard)
+    return open_with(KEY, house, heard)
+
+
+def open_with(key: bytes, house: House, heard: Recorder) -> SqlCheckpoints:
+    return SqlCheckpoints(
+        house.engine,
+        house.root,
+        key=key,
+        keep=3,
+        learning_events="learning-events",
+        clock=lambda: NOW,
+        observe=heard,
+    )
 
 
 def save(checkpoints: SqlCheckpoints, seq: int, *, epoch: int = 1, state: bytes | None = None) -> None:
@@ -142,15 +157,27 @@ def _other_settings(house: House) -> None:
         connection.execute(update(table).where(table.c.seq == 3).values(fold_digest="0" * 64))
 
 
-@pytest.mark.parametrize("spoil", [_flip, _truncate, _remove, _forge, _relabel, _other_settings])
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (_flip, "digest"),
+        (_truncate, "digest"),
+        (_remove, "missing"),
+        (_forge, "hmac"),
+        (_relabel, "hmac"),
+        (_other_settings, "hmac"),
+    ],
+)
 def test_a_broken_one_is_set_aside_and_the_next_older_found(
-    house: House, checkpoints: SqlCheckpoints, heard: Recorder, spoil: Callable[[House], None]
+    house: House, checkpoints: SqlCheckpoints, heard: Recorder, spoil: Callable[[House], None], reason: str
 ) -> None:
     for seq in (1, 2, 3):
         save(checkpoints, seq)
     spoil(house)
     assert next(checkpoints.newest("m")).seq == 2
-    assert [(fact, labels["model"]) for fact, _, labels in heard.facts] == [("checkpoints_broken", "m")]
+    assert [(fact, labels) for fact, _, labels in heard.facts] == [
+        ("checkpoints_broken", {"model": "m", "reason": reason})
+    ]
     with house.engine.connect() as connection:
         table = tables.checkpoints
         assert connection.execute(select(table.c.broken).where(table.c.seq == 3)).scalar_one()
@@ -166,10 +193,57 @@ def test_a_broken_file_is_kept_for_whoever_wants_to_know_why(house: House, check
     assert found(checkpoints) == [(3, b"state 3")]
 
 
-def test_another_key_finds_nothing(house: House, checkpoints: SqlCheckpoints, heard: Recorder) -> None:
+def refusals(house: House) -> list[dict[str, Any]]:
+    """Return what the events on learning-events say of checkpoints."""
+    owed = [row for row in house.outbox() if row["type"] == messages.CHECKPOINT_REFUSED]
+    assert {(row["topic"], row["key"], row["model"]) for row in owed} <= {("learning-events", b"m", "m")}
+    return [orjson.loads(cast("bytes", row["value"])) for row in owed]
+
+
+def test_a_refusal_is_told_once_in_the_log_and_by_an_event(
+    house: House, checkpoints: SqlCheckpoints, heard: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seq in (2, 3):
+        save(checkpoints, seq)
+    name = the_file(house, 3).name
+    _truncate(house)
+    assert found(checkpoints) == found(checkpoints) == [(2, b"state 2")]
+    (record,) = caplog.records
+    why = "its 4 bytes do not have the digest of the 7 bytes that were stored"
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == f"checkpoint of window 3 refused: {why}; the checkpoint of window 2 is next"
+    kept = f"quarantine/m-{name}"
+    told = {"model": "m", "reason": "digest", "file": f"checkpoints/m/{name}", "kept_as": kept}
+    assert told.items() <= vars(record).items()
+    details = {"reason": "digest", "message": why, "kept_as": kept, "next_seq": 2}
+    assert refusals(house) == [{"model": "m", "seq": 3, "details": details}]
+    assert len(heard.facts) == 1
+
+
+def test_another_key_finds_nothing_and_says_so(
+    house: House, checkpoints: SqlCheckpoints, heard: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seq in (2, 3):
+        save(checkpoints, seq)
+    assert found(open_with(b"x" * 32, house, heard)) == []
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "keys/checkpoint.key or storage.checkpoint_key is another" in first
+    assert first.endswith("the checkpoint of window 2 is next")
+    assert second.endswith("the log is folded from its start")
+    assert [(event["seq"], event["details"]["next_seq"]) for event in refusals(house)] == [(3, 2), (2, 0)]
+
+
+def test_a_key_that_is_made_where_checkpoints_are_is_told(
+    tmp_path: Path, house: House, checkpoints: SqlCheckpoints, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint_key(tmp_path / "first run")
+    assert not caplog.records
     save(checkpoints, 3)
-    other = SqlCheckpoints(house.engine, house.root, key=b"x" * 32, keep=3, clock=lambda: NOW, observe=heard)
-    assert list(other.newest("m")) == []
+    checkpoint_key(house.root)
+    (record,) = caplog.records
+    assert "keys/checkpoint.key is gone" in record.getMessage()
+    checkpoint_key(house.root)
+    assert len(caplog.records) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_an_outage(house: House, checkpoints: SqlCheckpoints) -> None:

@@ -39,7 +39,15 @@ class Tidy:
         self.house = House(engine, root)
         self.root = root
         self.log = self.house.log = self.other_log()
-        self.checkpoints = SqlCheckpoints(engine, root, key=b"k" * 32, keep=2, clock=lambda: NOW, observe=Recorder())
+        self.checkpoints = SqlCheckpoints(
+            engine,
+            root,
+            key=b"k" * 32,
+            keep=2,
+            learning_events="learning-events",
+            clock=lambda: NOW,
+            observe=Recorder(),
+        )
         self.tenure = self.house.own()
         self.seq = 0
         self.keeping = self.housekeeping(self.log)

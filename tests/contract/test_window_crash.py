@@ -29,7 +29,15 @@ EXPECTED = {
 
 
 def checkpoints_of(house: House) -> SqlCheckpoints:
-    return SqlCheckpoints(house.engine, house.root, key=b"k" * 32, keep=3, clock=lambda: 1.0, observe=Recorder())
+    return SqlCheckpoints(
+        house.engine,
+        house.root,
+        key=b"k" * 32,
+        keep=3,
+        learning_events="learning-events",
+        clock=lambda: 1.0,
+        observe=Recorder(),
+    )
 
 
 def work(root: Path) -> None:
