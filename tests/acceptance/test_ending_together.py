@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stream_app import leaving
+from stream_app.kafka.embedded import EmbeddedBroker
 from tests.integration.pipeline import ROOT, Pipeline, Running, settings_text
 
 #: Prints the id of the child that it starts, and waits.
@@ -35,6 +37,12 @@ def is_alive(process: int) -> bool:
         return ") Z" not in Path(f"/proc/{process}/stat").read_text()
     except FileNotFoundError:
         return False
+
+
+def hears_sighup(process: int) -> bool:
+    """Return whether the process has a handler for it: Python itself was starting until then."""
+    caught = re.search(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) & 1)
 
 
 def children(process: int) -> list[int]:
@@ -63,6 +71,20 @@ def test_worker_and_trainer_end_with_up(tmp_path: Path, how: signal.Signals, wai
         finally:
             for process in filter(is_alive, started):
                 os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("command", ["worker", "trainer"])
+@pytest.mark.parametrize("moment", ["starting", "running"])
+def test_a_service_whose_terminal_closes_leaves_with_0(
+    tmp_path: Path, command: str, moment: str, wait_until: Callable[..., None]
+) -> None:
+    (tmp_path / "stream_app.toml").write_text(settings_text(tmp_path / "state"))
+    with EmbeddedBroker() as broker, Pipeline(tmp_path, broker.bootstrap_servers).running(command) as service:
+        running = "partitions assigned" if command == "worker" else "trainer started"
+        wait_until(lambda: said(service, running) if moment == "running" else hears_sighup(service.process.pid), 60)
+        service.process.send_signal(signal.SIGHUP)
+        assert service.process.wait(15) == 0
+        assert "Traceback" not in service.log.read_text()
 
 
 def test_up_says_what_it_starts_again_and_what_it_gives_up(tmp_path: Path, wait_until: Callable[..., None]) -> None:

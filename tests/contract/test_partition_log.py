@@ -1,10 +1,13 @@
 """Positions of input that belongs to no model, and the incarnations of topics."""
 
+from pathlib import Path
+
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from stream_app.errors import Fenced
 from stream_app.ports import Halt
+from stream_app.storage.database import open_database
 from stream_app.storage.outbox import SqlOutbox
 from stream_app.storage.partition_log import SqlPartitionLog
 from stream_app.values import Partition
@@ -96,6 +99,20 @@ def test_a_halt_owes_its_events_and_who_lost_the_partition_neither_halts_nor_res
         ("m", "t", "learning-events", b"m", b"{}", 12.5),
         ("n", "t", "learning-events", b"n", b"[]", 12.5),
     ]
+
+
+def test_positions_stored_before_there_were_halts_are_kept(
+    log: SqlPartitionLog, engine: Engine, tmp_path: Path
+) -> None:
+    log.take_over(PLACE, owner="a")
+    log.advance(PLACE, epoch=1, position=10, dead_lettered=2, forwarded=8)
+    with engine.begin() as connection:
+        for name in ("share", "limit", "offset", "at"):
+            connection.execute(text(f"ALTER TABLE partition_positions DROP COLUMN halted_{name}"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    open_database(engine.url.render_as_string(hide_password=False), tmp_path).dispose()
+    assert log.halted(PLACE) is None
+    assert log.take_over(PLACE, owner="b") == (2, 10)
 
 
 def test_the_incarnation_last_read_is_known(log: SqlPartitionLog) -> None:

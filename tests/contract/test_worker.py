@@ -1,5 +1,6 @@
 """The worker over real storage: everything once, whatever comes and whenever it stops."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,16 @@ async def test_a_stream_of_nothing_but_poison_stops_the_worker(settings: Setting
         await made.handler.assigned([PLACE])
         with pytest.raises(TooManyBadRecords, match="dlq list"):
             await made.take(run_of([b"\xff"] * 200))
+
+
+async def test_positions_that_are_stored_at_once_do_not_fence_each_other(settings: Settings) -> None:
+    """A tick and a run with dead letters each store one; threads may finish in either order."""
+    with bench(settings) as made:
+        await made.handler.assigned([PLACE])
+        station = made.handler._stations[PLACE]
+        await asyncio.gather(*(made.handler._store_position(station, at) for at in (30, 10, 20)))
+        assert station.position == 30
+        assert made.rooms.stores.partitions.take_over(station.partition, owner="next") == (2, 30)
 
 
 async def test_a_repeat_across_a_restart_is_recognised(settings: Settings) -> None:

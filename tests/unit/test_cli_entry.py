@@ -20,6 +20,7 @@ from stream_app.exits import exit_code
         (errors.Fenced(), 70),
         (errors.Outage(), 75),
         (errors.Misconfigured(), 78),
+        (errors.TooManyBadRecords(), 78),
         (Mistakes(["a.b: expected c"]), 78),
         (errors.Corrupt(), 1),
         (errors.NotFound(), 1),
