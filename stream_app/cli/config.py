@@ -8,7 +8,7 @@ from stream_app.cli.options import AsJson, ConfigFile, Overrides, load, pairs
 from stream_app.cli.output import note, print_json
 from stream_app.exits import MISCONFIGURED
 
-app = typer.Typer(no_args_is_help=True, help="Show the settings in force, or check them.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show the settings in force, or check them.")
 
 
 @app.command(epilog="Example: stream-app config show --set kafka.group_id=x")

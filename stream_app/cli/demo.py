@@ -14,7 +14,7 @@ from stream_app.cli.output import note, print_fields, print_json
 from stream_app.demo.running import Audience, Options, run
 from stream_app.demo.view import Picture, progress_bar, render
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: stream-app demo --fast --json")

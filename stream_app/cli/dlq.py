@@ -19,7 +19,7 @@ from stream_app.kafka.producer import Producer
 from stream_app.ports import Deliver
 from stream_app.settings import KafkaSettings
 
-app = typer.Typer(no_args_is_help=True, help="List dead letters, show one, or send them back.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="List dead letters, show one, or send them back.")
 
 #: Categories of Unicode that a terminal obeys, hides or cannot show.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})

@@ -15,7 +15,7 @@ from stream_app.exits import CHECK_FAILED
 from stream_app.storage.export import export as export_rows
 from stream_app.worker.audit import audit, elsewhere
 
-app = typer.Typer(no_args_is_help=True, help="Look at, prove or export the window log.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look at, prove or export the window log.")
 Model = Annotated[str, typer.Argument(help="Name of the model.")]
 
 

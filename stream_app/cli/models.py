@@ -15,7 +15,9 @@ from stream_app.errors import Conflict, Outage
 from stream_app.storage.model_export import export_model
 from stream_app.values import ControlEntry, Version, VersionStatus
 
-app = typer.Typer(no_args_is_help=True, help="List models and versions; promote, roll back, export.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="List models and versions; promote, roll back, export."
+)
 Model = Annotated[str, typer.Argument(help="Name of the model.")]
 #: How long a request may wait for the model's worker.
 ANSWER_S: Final = 30.0

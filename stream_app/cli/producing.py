@@ -18,7 +18,7 @@ from stream_app.kafka import client, topics
 from stream_app.kafka.producer import Producer
 from stream_app.settings import KafkaSettings
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: stream-app produce electricity.csv.gz --model electricity --rate 1500")

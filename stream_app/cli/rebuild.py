@@ -14,7 +14,7 @@ from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.output import print_fields, print_json
 from stream_app.worker.replaying import Comparison, Exclusion, refold
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: stream-app rebuild electricity --exclude source=kiosk-7")

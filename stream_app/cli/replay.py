@@ -10,7 +10,7 @@ from stream_app.cli.looking import rooms_of
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.rebuild import OtherConfig, compare, show
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: stream-app replay electricity --with experiment.toml --json")

@@ -9,7 +9,7 @@ from stream_app import inference, starter
 from stream_app.cli.options import AsJson, argument
 from stream_app.cli.output import note, print_json
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: stream-app init --from electricity.csv.gz --target class")

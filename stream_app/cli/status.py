@@ -9,7 +9,7 @@ from stream_app.cli.looking import look, note_missing
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.output import print_json, print_rows
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: stream-app status --json")

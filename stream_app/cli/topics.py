@@ -8,7 +8,7 @@ from stream_app.errors import NotFound
 from stream_app.kafka import client, topics
 from stream_app.settings import KafkaSettings
 
-app = typer.Typer(no_args_is_help=True, help="Create the topics, or list them.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Create the topics, or list them.")
 
 
 @app.command(epilog="Example: stream-app topics create --set kafka.topics.partitions=8")

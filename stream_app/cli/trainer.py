@@ -5,7 +5,7 @@ import typer
 from stream_app.cli.options import ConfigFile, Overrides, load
 from stream_app.processes import run_trainer
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: stream-app trainer --config stream_app.toml")

@@ -7,7 +7,7 @@ from stream_app.cli.options import ADDRESS_FILE, ConfigFile, Overrides, pairs
 from stream_app.cli.output import note
 from stream_app.up import run_up
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: stream-app up --config stream_app.toml")

@@ -9,7 +9,7 @@ from stream_app import __version__
 from stream_app.cli.options import AsJson
 from stream_app.cli.output import print_fields, print_json
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 #: Packages whose versions shape what is learned or spoken; worth having in every report of a fault.
 SHOWN = ("river", "scikit-learn", "numpy", "faust-streaming", "confluent-kafka")

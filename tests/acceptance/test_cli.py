@@ -61,7 +61,12 @@ def test_wrong_usage_leaves_with_2(arguments: list[str], stream_app: Run) -> Non
     assert "Usage: stream-app" in ended.stderr
 
 
+def test_no_help_is_cluttered_with_the_completion_of_shells(stream_app: Run) -> None:
+    assert "completion" not in stream_app("status", "--help").stdout + stream_app("--help").stdout
+
+
 def test_version(stream_app: Run) -> None:
+    assert stream_app("--version").stdout == "0.1.0\n"
     assert json.loads(stream_app("version", "--json").stdout)["stream-app"] == "0.1.0"
     assert stream_app("version").stdout.startswith("stream-app: 0.1.0\n")
 

@@ -22,6 +22,7 @@ from stream_app.exits import exit_code
         (errors.Misconfigured(), 78),
         (errors.TooManyBadRecords(), 78),
         (Mistakes(["a.b: expected c"]), 78),
+        (errors.WrongArgument(), 2),
         (errors.Corrupt(), 1),
         (errors.NotFound(), 1),
         (errors.Conflict(), 1),

@@ -47,6 +47,15 @@ def test_state_outlives_the_containers() -> None:
     assert COMPOSE["volumes"].keys() <= mounted
 
 
+def test_data_files_lie_beside_the_settings_as_they_do_outside() -> None:
+    """Paths in the settings are relative to them: one file serves both places."""
+    for service in OURS.values():
+        targets = dict(volume.split(":")[:2] for volume in service["volumes"])
+
+        assert targets["./stream_app.toml"] == "/etc/stream_app/stream_app.toml"
+        assert targets["./data"] == "/etc/stream_app/data"
+
+
 def test_the_image_is_built_from_what_is_there_and_sent() -> None:
     sources = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, flags=re.MULTILINE)
     sent = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), flags=re.MULTILINE)
