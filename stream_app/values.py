@@ -149,6 +149,7 @@ class Counts:
     corrections: int = 0
     duplicates: int = 0
     dead_lettered: int = 0
+    #: always 0, since who forwards counts it by partition; the headers of stored windows have it
     forwarded: int = 0
 
 

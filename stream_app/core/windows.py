@@ -113,10 +113,6 @@ class ModelIntake:
         self._open.seen += records
         self._move(partition, next_offset)
 
-    def forwarded(self, count: int) -> None:
-        """Note records of ours that were found elsewhere and sent on."""
-        self._open.counts = replace(self._open.counts, forwarded=self._open.counts.forwarded + count)
-
     def due(self, now: float) -> Closing | None:
         """Return why the open window must be closed now, None if it may go on."""
         age = now - self._open.since

@@ -32,7 +32,7 @@ def _new_key(root: Path, path: Path) -> bytes:
     if any((root / FOLDER).glob("*/*.ckpt")):
         _log.warning(
             "the checkpoint key %s is gone and a new one is made: checkpoints signed with the old one will be refused "
-            "and the logs folded from their start; put the old key back to use them",
+            "and set aside, and the logs folded from their start; stop and put the old key back first to keep them",
             path,
         )
     return secrets.token_hex(KEY_BYTES).encode()

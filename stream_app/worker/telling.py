@@ -4,7 +4,7 @@ from stream_app.core.fold import Fold
 from stream_app.ports import Observer
 from stream_app.values import FoldReport, Window
 
-_OUTCOMES = ("learned", "late", "corrections", "duplicates", "dead_lettered", "forwarded")
+_OUTCOMES = ("learned", "late", "corrections", "duplicates", "dead_lettered")
 
 
 def tell(observe: Observer, window: Window, report: FoldReport, fold: Fold, now: float) -> None:

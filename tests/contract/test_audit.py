@@ -1,6 +1,9 @@
 """What an audit says of a log whose newest window has no effects yet, and of records that no log holds."""
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, update
@@ -10,6 +13,7 @@ from stream_app.ports import Effects
 from stream_app.settings import Settings
 from stream_app.storage.effects import SqlPublications
 from stream_app.storage.tables import metrics, models
+from stream_app.storage.window_log import SqlWindowLog
 from stream_app.worker.audit import Audit, audit
 from tests.contract.working import PLACE, Bench, bench, records, run_of, settings_of
 
@@ -81,6 +85,24 @@ async def test_metrics_beyond_the_stored_effects_are_a_problem(settings: Setting
             connection.execute(update(models).values(effects_seq=3))
         found = audited(made)
     assert found.problems == ["I4: metrics of window 4, whose effects are said not to be stored"]
+
+
+def test_a_worker_may_go_on_beside_the_audit(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncio.run(learn(settings))
+    read, later = SqlWindowLog.metrics, iter([learn(settings, 300)])
+
+    def and_learn_on(self: SqlWindowLog, model: str, *, after: int = 0) -> Sequence[Mapping[str, Any]]:
+        found = read(self, model, after=after)
+        for learning in later:
+            monkeypatch.setattr(SqlWindowLog, "metrics", read)
+            asyncio.run(learning)
+        return found
+
+    with bench(settings) as made:
+        monkeypatch.setattr(SqlWindowLog, "metrics", and_learn_on)
+        found = audited(made)
+        assert (found.ok, found.windows, found.unfinished) == (True, 4, []), found.problems
+        assert audited(made).windows > 4
 
 
 async def test_everything_that_was_sent_is_in_one_audit(settings: Settings) -> None:
