@@ -75,6 +75,10 @@ class Draft:
     #: what was left out
     doubtful: frozenset[Key] = frozenset()
 
+    def is_given(self, *key: str) -> bool:
+        """Return whether the key was not left out, though something below it may be."""
+        return not any(key[: len(one)] == one for one in self.doubtful)
+
     def is_sound(self, *key: str) -> bool:
         """Return whether the key says what was asked for, and all above and below it."""
         return not any(key[: len(one)] == one[: len(key)] for one in self.doubtful)
@@ -192,7 +196,7 @@ def _within(key: Key, value: object, found: Draft, sources: Sequence[Layer]) -> 
     """Yield what is wrong between the keys of each section, where those were right by themselves."""
     if isinstance(value, Section):
         for names, expected in value.contradictions():
-            if all(found.is_sound(*key, name) for name in names):
+            if all(found.is_given(*key, name) for name in names):
                 # the default of one may contradict what was given for another: the one that was given is named
                 name = next((name for name in names if _origin((*key, name), sources)), names[0])
                 yield _misplaced((*key, name), getattr(value, name), expected, sources)

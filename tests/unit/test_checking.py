@@ -128,6 +128,7 @@ def test_no_mistake_hides_another(tmp_path: Path) -> None:
             "c": {"task": "regression", "target": "y", "data": str(data)},
             "d": {"target": "y", "features": {"y": {}}},
             "e": {**MODEL, "task": "multiclass", "classes": ["a"]},
+            "f": {**MODEL, "features": {"y": {"type": "text"}}},
         },
     }
 
@@ -137,11 +138,13 @@ def test_no_mistake_hides_another(tmp_path: Path) -> None:
     starts = [
         "kafka.group_id = 3 (here): expected a text",
         "models.d.task: expected it to be set",
+        "models.f.features.y.type = 'text' (here): expected 'number' or 'category'",
         "kafka.topics.ground_truth = 'model-updated' (here): expected ",
         "models.a.target = 'y' (here): expected the target 'y' not among the features",
         "models.a.classes = [0, 1, 2] (here): expected two classes",
         "models.d.target = 'y' (here): expected the target",
         "models.e.classes = ['a'] (here): expected at least two classes",
+        "models.f.target = 'y' (here): expected the target",
         "kafka.extra.group.id cannot be set",
         "kafka.extra.acks cannot be set",
         "models.a: online.params.l7: ",
