@@ -47,9 +47,7 @@ class Verifier:
         try:
             key = serialization.load_pem_public_key(pem.encode())
         except ValueError as error:
-            raise Misconfigured(
-                f"storage.verify_key = {pem[:40]!r}: expected an Ed25519 public key in PEM"
-            ) from error
+            raise Misconfigured(f"storage.verify_key = {pem[:40]!r}: expected an Ed25519 public key in PEM") from error
         if not isinstance(key, Ed25519PublicKey):
             raise Misconfigured(f"storage.verify_key: expected an Ed25519 public key in PEM, got {type(key).__name__}")
         return cls(key)

@@ -107,6 +107,25 @@ def test_a_url_that_cannot_be_used_is_refused(tmp_path: Path, wrong: str) -> Non
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
+def test_postgresql_is_opened_by_the_url_that_people_write(scheme: str, postgres_url: str, tmp_path: Path) -> None:
+    url = make_url(postgres_url).set(drivername=scheme).render_as_string(hide_password=False)
+
+    assert not database.is_there(url, tmp_path)
+    engine = open_database(url, tmp_path)
+    assert is_complete(engine)
+    engine.dispose()
+    assert database.is_there(url, tmp_path)
+
+
+def test_looking_for_a_database_makes_none(tmp_path: Path) -> None:
+    assert not database.is_there(None, tmp_path / "root")
+    assert list(tmp_path.iterdir()) == []
+    open_database(None, tmp_path / "root").dispose()
+    assert database.is_there(None, tmp_path / "root")
+
+
 def test_a_server_that_is_away_is_an_outage(tmp_path: Path) -> None:
     with pytest.raises(Outage, match="cannot be used now") as caught:
         open_database("postgresql+psycopg://u:secret@127.0.0.1:1/db", tmp_path)
