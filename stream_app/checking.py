@@ -1,10 +1,10 @@
 """What only building the parts can tell of the settings, before any process starts on them."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pydantic import SecretStr
 
@@ -79,13 +79,18 @@ def _of_kafka(kafka: KafkaSettings, is_sound: IsSound) -> Iterator[str]:
     refused = client.untouchable(kafka)
     yield from refused.values()
     rest = {name: value for name, value in kafka.extra.items() if name not in refused}
-    others = kafka.model_copy(update={"extra": rest})
-    complaints = [
-        *_complaint(partial(client.aiokafka_options, others)),
-        *_complaint(partial(client.check_options, others)),
-    ]
+    complaints = _of_options(kafka, rest)
+    if complaints:
+        # together they name the first that is wrong; what belongs together is kept together
+        apart = [complaint for group in client.groups(rest) for complaint in _of_options(kafka, group)]
+        yield from apart or complaints
+
+
+def _of_options(kafka: KafkaSettings, extra: Mapping[str, Any]) -> list[str]:
+    given = kafka.model_copy(update={"extra": dict(extra)})
     # what librdkafka does not know, aiokafka does not know either: once is enough
-    yield from complaints[:1]
+    checks = (partial(client.aiokafka_options, given), partial(client.check_options, given))
+    return [complaint for check in checks for complaint in _complaint(check)][:1]
 
 
 def _storage_checks(storage: StorageSettings) -> dict[str, Callable[[], object]]:

@@ -135,6 +135,12 @@ def untouchable(settings: KafkaSettings) -> dict[str, str]:
     return {name: f"kafka.extra.{name} cannot be set: {_OURS[name]}" for name in settings.extra if name in _OURS}
 
 
+def groups(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the options in groups that can be judged apart: those of security together, each other one alone."""
+    security = {name: value for name, value in extra.items() if name in _SECURITY}
+    return [security, *({name: value} for name, value in extra.items() if name not in _SECURITY)]
+
+
 def aiokafka_options(settings: KafkaSettings) -> AiokafkaOptions:
     """Translate `kafka.extra`; raises Misconfigured for what aiokafka cannot honour."""
     extra = _checked_extra(settings)

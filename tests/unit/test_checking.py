@@ -55,6 +55,16 @@ def test_options_of_kafka_that_cannot_be_are_told(extra: dict[str, str], told: s
     assert problem.startswith(told)
 
 
+def test_options_of_kafka_are_told_one_by_one_and_those_of_security_together() -> None:
+    login = {"security.protocol": "sasl_ssl", "sasl.mechanism": "PLAIN", "sasl.username": "u", "sasl.password": "p"}
+
+    assert problems(settings({"extra": login})) == []
+    assert [
+        problem.partition(" cannot")[0]
+        for problem in problems(settings({"extra": {**login, "no.such": "1", "nor.this": "1"}}))
+    ] == ["kafka.extra.no.such", "kafka.extra.nor.this"]
+
+
 def test_all_are_told_at_once() -> None:
     both = Settings.model_validate(
         {"kafka": {"extra": {"acks": "1"}}, "models": {name: {**MODEL, "classes": None} for name in ("a", "b")}}
