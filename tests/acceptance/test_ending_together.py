@@ -50,7 +50,8 @@ def children(process: int) -> list[int]:
 
 
 def lines(running: Running) -> list[dict[str, object]]:
-    return [json.loads(line) for line in running.log.read_text().splitlines() if line.startswith("{")]
+    whole, _, _ = running.log.read_text().rpartition("\n")  # the last line may still be under way
+    return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
 
 def said(running: Running, *events: str) -> bool:
