@@ -105,7 +105,9 @@ class StreamApp(faust.App):
         self.leaving = asyncio.Event()
         #: whether nothing is open any more: nothing that happens from then on matters
         self.drained = False
+        # never cancelled: what comes after the loop, such as clients whose broker has gone, may hang as well
         self.deadline = threading.Timer(LEAVE_WITHIN_S, _leave_anyway, [self])
+        self.deadline.daemon = True
         self._joining = joining
         self._check = check
         self.on_partitions_revoked.connect(self._give_up)
@@ -240,10 +242,7 @@ def run_worker(app: StreamApp, *alongside: Callable[[], Awaitable[None]]) -> int
     _tune_interpreter()
     for family in ("faust", "mode", "aiokafka"):
         quieten(family)
-    try:
-        return asyncio.run(_live(app, alongside))
-    finally:
-        app.deadline.cancel()
+    return asyncio.run(_live(app, alongside))
 
 
 def exit_code(error: BaseException | None) -> int:
