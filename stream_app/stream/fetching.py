@@ -99,6 +99,7 @@ def unpack(result: FetchResult, *, most_records: int, most_bytes: int) -> Stretc
         weight += len(chunk) * RECORD_BYTES + sum(len(record.value or b"") for record in chunk)
     result._update_position()  # noqa: SLF001
     if chunk is None:
+        source._records_iterator = None  # noqa: SLF001 - a cycle, which would hold each fetch until the next collection
         result._partition_records = None  # noqa: SLF001
     return _stretch(records, weight) if records else None
 

@@ -15,7 +15,12 @@ HORIZON = 3
 
 Rows = list[tuple[str | None, float]]
 
-batches = st.lists(st.tuples(st.integers(0, 8).map(str) | st.none(), st.sampled_from([0.0, 1.0])), max_size=4)
+batches = st.lists(
+    st.tuples(
+        st.sampled_from(["", "1", "22", "ä€😀", "\0p", "5", "6", "7", "8"]) | st.none(), st.sampled_from([0.0, 1.0])
+    ),
+    max_size=4,
+)
 steps = st.lists(batches | st.sampled_from(["close", "fold", "restart"]), max_size=40)
 
 

@@ -1,6 +1,8 @@
 """What is fetched becomes columns: bounded, in order, and nothing of it twice."""
 
 import asyncio
+import gc
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -134,3 +136,14 @@ async def test_a_run_counts_out_of_the_backlog_once(times: int) -> None:
     assert not await backlog.has_room(0.01)
     backlog.clear()
     assert await backlog.has_room(0.01)
+
+
+def test_what_was_unpacked_is_let_go_at_once() -> None:
+    result, _ = _fetched([b"value"] * 300)
+    fetched = weakref.ref(result._partition_records)
+    gc.disable()  # a cycle would hold the whole fetch until the next collection, which may be many fetches later
+    try:
+        assert sum(len(stretch.offsets) for stretch in _all(result, most_records=100, most_bytes=10**6)) == 300
+        assert fetched() is None
+    finally:
+        gc.enable()
