@@ -1,6 +1,5 @@
 """The composition root: settings in, wired rooms out. Only here adapters are built."""
 
-import logging
 import os
 import socket
 import threading
@@ -45,20 +44,17 @@ from stream_app.trainer.order import Trainee
 from stream_app.trainer.runner import Runner
 from stream_app.trainer.service import TrainerService
 from stream_app.trainer.sweeping import Sweeper
-from stream_app.values import Floats, Ints, Partition, Version
+from stream_app.values import Floats, Ints, Version
 from stream_app.worker import replaying
 from stream_app.worker.halting import Limit
 from stream_app.worker.handler import Policy, Tools, WorkerHandler
 from stream_app.worker.hands import Hands
 from stream_app.worker.opening import Opener, schema_of
-from stream_app.worker.owner import ModelOwner
 from stream_app.worker.publishing import Publisher
 from stream_app.worker.routing import Map
 from stream_app.worker.sealing import Predict
-from stream_app.worker.tickets import Line
 from stream_app.worker.tidying import Tidier
 
-_log = logging.getLogger(__name__)
 #: Threads of a worker: for each of a few models one that commits and one that learns, and one for Kafka.
 THREADS: Final = 8
 
@@ -227,7 +223,7 @@ class Rooms:
         tools = Tools(
             deliver=deliver,
             partitions=self.stores.partitions,
-            own=partial(self._own, opener),
+            own=opener.own,
             tidy=self.tidier.tidy,
             incarnation=self.incarnation,
             threads=self.threads,
@@ -235,20 +231,6 @@ class Rooms:
             observe=self.observe,
         )
         return WorkerHandler(tools, self._policy())
-
-    def _own(self, opener: Opener, model: str, partition: Partition, position: int, line: Line) -> ModelOwner:
-        """Take a model over as the opener does, and log from where it was recovered."""
-        began = self.clock()
-        owner = opener.own(model, partition, position, line)
-        seq = owner.fold.seq
-        # as the recovery chose it: what did not verify has been set aside by now
-        usable = (c.seq for c in self.checkpoints.newest(model, through=seq) if c.fold_digest == owner.fold.digest)
-        checkpoint = next(usable, 0)
-        place = f"{partition.topic}/{partition.number}"
-        found = {"epoch": owner.epoch, "checkpoint_seq": checkpoint, "windows_folded": seq - checkpoint, "seq": seq}
-        took = {"learned": owner.fold.learned, "seconds": round(self.clock() - began, 3)}
-        _log.info("model recovered", extra={"model": model, "partition": place, **found, **took})
-        return owner
 
     def _policy(self) -> Policy:
         kafka = self.settings.kafka

@@ -40,7 +40,7 @@ class Seen:
         self.count += len(ids) - ids.count(None)
 
     def __getstate__(self) -> tuple[list[tuple[str, Lengths, Floats]], int]:
-        """Return one text for all ids of a window: pickling each by itself took four times the room and time."""
+        """Return one text for all ids of a window: a pickle would remember each of them by itself."""
         return [(*_joined(ids), labels) for ids, labels in self.parts], self.count
 
     def __setstate__(self, state: tuple[list[tuple[str, Lengths, Floats]], int]) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -43,18 +44,26 @@ def export(log: WindowLog, model: str, target: Path, format_: Literal["parquet",
     The folder appears once it is complete. Raises Conflict when it exists, Misconfigured for "delta" without
     the extra, NotFound for an unknown model.
     """
+    with drafted(target) as draft:
+        write = _write_delta if format_ == "delta" else _write_parquet
+        return write(_Parts(log, model), draft)
+
+
+@contextmanager
+def drafted(target: Path) -> Iterator[Path]:
+    """Yield a folder to make and fill, which becomes `target` at the end, or goes if that is not reached.
+
+    Raises Conflict when `target` exists.
+    """
     if target.exists():
         raise Conflict(f"{target} exists already, expected a folder still to be made")
-    parts = _Parts(log, model)
-    write = _write_delta if format_ == "delta" else _write_parquet
     draft = target.with_name(f".{target.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)  # of an export that was cut off
     try:
-        rows = write(parts, draft)
+        yield draft
         draft.rename(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return rows
 
 
 def _write_parquet(parts: _Parts, folder: Path) -> int:

@@ -1,16 +1,16 @@
 """A version for programs that know nothing of us: the bare estimator, and what one must know to ask it."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import joblib
 
-from stream_app.errors import Conflict, NotFound
+from stream_app.errors import NotFound
 from stream_app.messages import ModelUpdated
 from stream_app.ports import Stores
+from stream_app.storage.export import drafted
 from stream_app.storage.packing import UnpackedModel, unpack
 from stream_app.values import StoredArtifact
 
@@ -29,18 +29,11 @@ def export_model(
     the manifest; the folder appears once it is complete. Raises Conflict when the folder exists, NotFound for what
     has no artifact, Corrupt.
     """
-    if target.exists():
-        raise Conflict(f"{target} exists already, expected a folder still to be made")
-    artifact, metrics = _published(stores, model, number)
-    unpacked = unpack(stores.artifacts.get(artifact), trusted)
-    unpacked.check()
-    draft = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)  # of an export that was cut off
-    try:
+    with drafted(target) as draft:
+        artifact, metrics = _published(stores, model, number)
+        unpacked = unpack(stores.artifacts.get(artifact), trusted)
+        unpacked.check()
         _write(draft, unpacked, metrics)
-        draft.rename(target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     manifest = unpacked.manifest
     return {
         "model": model,

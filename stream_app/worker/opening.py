@@ -1,5 +1,6 @@
 """Taking a model over: fence the owner before, recover the state, mend what a crash left half done."""
 
+import logging
 from dataclasses import dataclass
 
 from stream_app.core.fold import ONLINE, Fold
@@ -17,6 +18,8 @@ from stream_app.worker.publishing import Publisher
 from stream_app.worker.recovery import Recovered, recover
 from stream_app.worker.sealing import Load, Sealer
 from stream_app.worker.tickets import Line
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,7 @@ class Opener:
         keep the state for ever if later folds must start from it
         4. first time: register the online learner and ask for its promotion
         """
+        began = self.hands.clock()
         settings = self.models[model]
         schema = schema_of(settings)
         tenure = self._take_over(model, schema, {partition: position})  # 1
@@ -49,6 +53,7 @@ class Opener:
         aftermath.resume(recovered.fold, recovered.checkpoint_seq)
         self._mend(aftermath, tenure, recovered)  # 3
         self._introduce(recovered.fold)  # 4
+        self._tell(partition, tenure, recovered, took_s=self.hands.clock() - began)
         return self._owner(settings, tenure, recovered.fold, aftermath, line)
 
     def fresh(self, model: str) -> Fold:
@@ -91,6 +96,14 @@ class Opener:
             registry.register(_online_version(fold, self.hands.clock()))
         if fold.champion == 0 and not control.waiting(fold.model):
             control.ask(fold.model, "promote", {"version": ONLINE, "parent": 0}, by=self.owner)
+
+    @staticmethod
+    def _tell(partition: Partition, tenure: Tenure, recovered: Recovered, *, took_s: float) -> None:
+        seq, began = recovered.fold.seq, recovered.checkpoint_seq
+        place = f"{partition.topic}/{partition.number}"
+        found = {"epoch": tenure.epoch, "checkpoint_seq": began, "windows_folded": seq - began, "seq": seq}
+        took = {"learned": recovered.fold.learned, "seconds": round(took_s, 3)}
+        _log.info("model recovered", extra={"model": tenure.model, "partition": place, **found, **took})
 
     def _owner(
         self, settings: ModelSettings, tenure: Tenure, fold: Fold, aftermath: Aftermath, line: Line
