@@ -21,8 +21,9 @@ from stream_app.kafka.dead_letters import Grave
 from stream_app.kafka.producer import Producer, TransactionalProducer
 from stream_app.kafka.relay import NAME as RELAY
 from stream_app.kafka.relay import Relay
+from stream_app.model_settings import ModelSettings
 from stream_app.ports import Observer, Recorder, Stores
-from stream_app.settings import ModelSettings, Settings
+from stream_app.settings import Settings
 from stream_app.storage.artifacts import ArtifactReader, SignedArtifacts
 from stream_app.storage.checkpoints import SqlCheckpoints
 from stream_app.storage.control import SqlControlRequests

@@ -16,7 +16,8 @@ from stream_app.core.shape import Shape
 from stream_app.errors import Misconfigured
 from stream_app.inference import resolve
 from stream_app.kafka import client
-from stream_app.settings import KafkaSettings, ModelSettings, Settings, StorageSettings
+from stream_app.model_settings import ModelSettings
+from stream_app.settings import KafkaSettings, Settings, StorageSettings
 from stream_app.storage.artifacts import check_location
 from stream_app.storage.database import parse_url
 from stream_app.storage.keys import checkpoint_key

@@ -26,7 +26,8 @@ from stream_app.layers import (
     plain,
 )
 from stream_app.redaction import REDACTED, is_secret_name, without_credentials
-from stream_app.settings import LENIENT, Section, Settings
+from stream_app.sections import LENIENT, Section
+from stream_app.settings import Settings
 
 #: Read from the working folder when no file is named.
 DEFAULT_FILE: Final = Path("stream_app.toml")

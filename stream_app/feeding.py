@@ -14,8 +14,8 @@ from pandas.api.types import is_float_dtype
 
 from stream_app.datafiles import CHUNK_ROWS, chunks
 from stream_app.errors import Misconfigured
+from stream_app.model_settings import ModelSettings
 from stream_app.ports import Deliver, Outgoing
-from stream_app.settings import ModelSettings
 
 Record: TypeAlias = dict[str, Any]
 

@@ -21,7 +21,7 @@ from pandas.api import types
 from stream_app.core.schema import LARGEST, LONGEST_CATEGORY
 from stream_app.datafiles import read
 from stream_app.errors import Misconfigured
-from stream_app.settings import BINARY_CLASSES, FeatureSettings, ModelSettings
+from stream_app.model_settings import BINARY_CLASSES, FeatureSettings, ModelSettings
 from stream_app.values import Task
 
 #: Whole numbers with more distinct values are quantities, not classes.

@@ -9,7 +9,8 @@ import typer
 
 from stream_app import configuration
 from stream_app.errors import Misconfigured, NotFound, WrongArgument
-from stream_app.settings import ModelSettings, Settings
+from stream_app.model_settings import ModelSettings
+from stream_app.settings import Settings
 from stream_app.telemetry import logs
 
 #: In the storage folder while an embedded broker runs: its address, for other commands on this machine.

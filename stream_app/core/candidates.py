@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from stream_app.core.preprocessing import Estimator
 from stream_app.core.shape import Shape
 from stream_app.errors import Misconfigured
-from stream_app.settings import CandidateSettings
+from stream_app.model_settings import CandidateSettings
 from stream_app.values import Task
 
 #: In a parameter, `{"class": "tree.DecisionTreeClassifier", "max_depth": 3}` builds an estimator.

@@ -13,7 +13,7 @@ from river.drift import ADWIN
 
 from stream_app.core.evaluation import row_errors
 from stream_app.core.shape import Shape
-from stream_app.settings import DriftSettings
+from stream_app.model_settings import DriftSettings
 from stream_app.values import Drift, Floats, Rows
 
 

@@ -11,7 +11,7 @@ from river.base.base import Base
 
 from stream_app.core.shape import Shape
 from stream_app.errors import Misconfigured
-from stream_app.settings import LearnerSettings
+from stream_app.model_settings import LearnerSettings
 from stream_app.values import Task
 
 #: A River estimator. Its own annotations cover only a part of its methods, so they are of no use here.

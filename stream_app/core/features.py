@@ -15,7 +15,7 @@ from river import compose, preprocessing
 
 from stream_app.core.estimators import Estimator
 from stream_app.core.shape import Shape
-from stream_app.settings import LearnerSettings
+from stream_app.model_settings import LearnerSettings
 from stream_app.values import Features, Floats
 
 Record = dict[str, Any]

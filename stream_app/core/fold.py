@@ -23,7 +23,7 @@ from stream_app.core.rows import choose, learning_ids
 from stream_app.core.schema import Schema
 from stream_app.core.scores import Scores
 from stream_app.errors import Corrupt, Misconfigured
-from stream_app.settings import ModelSettings
+from stream_app.model_settings import ModelSettings
 from stream_app.values import Drift, Features, Floats, FoldReport, RowKind, Rows, Window
 
 #: Moves on when folding the same windows would give another state; a golden test notices when it was forgotten.

@@ -15,7 +15,7 @@ from stream_app.core.estimators import Estimator, build_estimator, inner
 from stream_app.core.river_adapter import RiverContender
 from stream_app.core.shape import Shape
 from stream_app.errors import Misconfigured
-from stream_app.settings import LearnerSettings
+from stream_app.model_settings import LearnerSettings
 from stream_app.values import Task
 
 #: Libraries whose release may move a bit of the state.

@@ -14,7 +14,7 @@ from stream_app.core.features import Preprocessing
 from stream_app.core.outputs import as_array, reader
 from stream_app.core.shape import Shape
 from stream_app.errors import Misconfigured
-from stream_app.settings import LearnerSettings
+from stream_app.model_settings import LearnerSettings
 from stream_app.values import Features, Floats, Task
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from stream_app.settings import RetrainSettings
+from stream_app.model_settings import RetrainSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias
 
 from stream_app.core.schema import Schema
+from stream_app.model_settings import ModelSettings
 from stream_app.ports import Clock, Stores
-from stream_app.settings import ModelSettings
 from stream_app.values import Floats, Ints, Job, JobStatus
 
 #: A trainer that is silent for so long loses its job.

@@ -7,8 +7,8 @@ import orjson
 from stream_app import messages
 from stream_app.core.fold import ONLINE, Fold
 from stream_app.crashpoints import crashpoint
+from stream_app.model_settings import PublishSettings, WindowSettings
 from stream_app.ports import Clock, Effects, Observer, Publication, Stores
-from stream_app.settings import PublishSettings, WindowSettings
 from stream_app.values import FoldReport, Window
 from stream_app.worker.publishing import Publisher
 from stream_app.worker.telling import tell

@@ -9,7 +9,7 @@ from stream_app.core.schema import Field, Schema
 from stream_app.core.windows import ModelIntake, WindowPolicy
 from stream_app.crashpoints import crashpoint
 from stream_app.errors import Misconfigured
-from stream_app.settings import ModelSettings
+from stream_app.model_settings import ModelSettings
 from stream_app.values import Partition, Tenure, Version, VersionStatus
 from stream_app.worker.aftermath import Aftermath
 from stream_app.worker.hands import Hands

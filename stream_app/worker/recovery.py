@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from stream_app.core.fold import Fold
 from stream_app.crashpoints import crashpoint
 from stream_app.errors import Corrupt, Misconfigured
+from stream_app.model_settings import ModelSettings
 from stream_app.ports import Stores
-from stream_app.settings import ModelSettings
 from stream_app.values import FoldReport, Tenure, Window
 
 

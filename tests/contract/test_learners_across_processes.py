@@ -13,7 +13,7 @@ import numpy as np
 from stream_app.core.models import build
 from stream_app.core.probes import probe_hash
 from stream_app.core.shape import Shape
-from stream_app.settings import LearnerSettings
+from stream_app.model_settings import LearnerSettings
 from stream_app.values import Features, Task
 
 n = 300

@@ -19,8 +19,9 @@ from stream_app.errors import InvalidRecord, NotFound
 from stream_app.kafka import client, cloudevents, topics
 from stream_app.kafka.producer import Producer, TransactionalProducer
 from stream_app.messages import MODEL_LOADED, MODEL_REFUSED, ModelUpdated, ServingEntry
+from stream_app.model_settings import LearnerSettings
 from stream_app.ports import Outgoing, Recorder
-from stream_app.settings import KafkaSettings, LearnerSettings, TopicSettings
+from stream_app.settings import KafkaSettings, TopicSettings
 from stream_app.storage.artifacts import ArtifactReader, SignedArtifacts, artifact_path
 from stream_app.storage.packing import Description, pack_online
 from stream_app.storage.signing import Signer, Verifier, sign_event, verify_event

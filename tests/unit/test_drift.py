@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from river import drift
 
 from stream_app.core.drift import Change, DriftWatch, ErrorDrift
-from stream_app.settings import DriftSettings
+from stream_app.model_settings import DriftSettings
 from stream_app.values import Features, Floats, Partition, RowKind, Rows
 from tests.unit.river_oracle import numbers, numeric_shape
 

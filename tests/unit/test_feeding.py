@@ -12,8 +12,8 @@ import pytest
 from stream_app.errors import Misconfigured, Outage
 from stream_app.feeding import Feed, Form, Progress, rows, send
 from stream_app.messages import GroundTruth
+from stream_app.model_settings import FeatureSettings, ModelSettings
 from stream_app.ports import Outgoing
-from stream_app.settings import FeatureSettings, ModelSettings
 from stream_app.values import Task
 
 MODEL = ModelSettings(

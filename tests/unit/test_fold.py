@@ -8,7 +8,7 @@ from river import linear_model, preprocessing
 
 from stream_app.core.fold import ONLINE, Fold, fold_digest
 from stream_app.errors import Corrupt
-from stream_app.settings import ModelSettings
+from stream_app.model_settings import ModelSettings
 from stream_app.values import RowKind
 from tests.unit.folding import SCHEMA, remembered, rows_of, stream, window, windows
 

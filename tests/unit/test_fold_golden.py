@@ -8,7 +8,7 @@ import pytest
 
 from stream_app.core.fold import REVISION, Fold
 from stream_app.core.schema import Field, Schema
-from stream_app.settings import ModelSettings
+from stream_app.model_settings import ModelSettings
 from stream_app.values import Features, RowKind, Rows, Task, Window
 from tests.unit.folding import PLACE, remembered, window
 

@@ -12,7 +12,7 @@ from stream_app.core.records import Batch, TimePolicy
 from stream_app.core.schema import Field, Schema
 from stream_app.core.windows import ModelIntake, WindowPolicy
 from stream_app.errors import Fenced
-from stream_app.settings import ModelSettings
+from stream_app.model_settings import ModelSettings
 from stream_app.values import Closing, FoldReport, Partition, Task, Window
 from tests.unit.folding import PLACE, window
 from tests.unit.machine import WorkerMachine

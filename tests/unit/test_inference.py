@@ -16,7 +16,8 @@ from stream_app import starter
 from stream_app.datafiles import chunks, read
 from stream_app.errors import Conflict, Misconfigured
 from stream_app.inference import Column, Inferred, infer, resolve
-from stream_app.settings import FeatureSettings, ModelSettings, Settings
+from stream_app.model_settings import FeatureSettings, ModelSettings
+from stream_app.settings import Settings
 from stream_app.values import Task
 
 ROWS = 30

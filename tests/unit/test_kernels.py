@@ -24,7 +24,7 @@ from stream_app.core.outputs import predict_plain
 from stream_app.core.river_adapter import RiverContender
 from stream_app.core.shape import Shape
 from stream_app.errors import Misconfigured
-from stream_app.settings import LearnerSettings
+from stream_app.model_settings import LearnerSettings
 from stream_app.values import Floats, Task
 from tests.unit.river_oracle import (
     DATA,

@@ -14,7 +14,7 @@ from stream_app.core.models import build, fold_libraries
 from stream_app.core.outputs import predict_plain
 from stream_app.core.shape import Shape
 from stream_app.errors import Misconfigured
-from stream_app.settings import LearnerSettings
+from stream_app.model_settings import LearnerSettings
 from stream_app.values import Features, Floats, Task
 from tests.unit.river_oracle import (
     DATA,

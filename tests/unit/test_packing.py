@@ -26,7 +26,7 @@ from stream_app.core.models import build
 from stream_app.core.preprocessing import pipeline
 from stream_app.core.shape import Shape
 from stream_app.errors import Corrupt
-from stream_app.settings import LearnerSettings
+from stream_app.model_settings import LearnerSettings
 from stream_app.storage.packing import Description, Probe, pack_batch, pack_online, unpack
 from stream_app.values import Features, Floats, Task
 

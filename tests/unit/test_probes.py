@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stream_app.core.models import build
 from stream_app.core.probes import REACH, probe_hash, probe_set
 from stream_app.core.schema import Field, Schema
-from stream_app.settings import LearnerSettings
+from stream_app.model_settings import LearnerSettings
 from stream_app.values import Floats, Task
 from tests.unit.river_oracle import bits
 

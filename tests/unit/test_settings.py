@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from stream_app.settings import FeatureSettings, HttpSettings, KafkaSettings, ModelSettings, Settings, TopicSettings
+from stream_app.model_settings import FeatureSettings, ModelSettings
+from stream_app.settings import HttpSettings, KafkaSettings, Settings, TopicSettings
 
 MODEL: dict[str, Any] = {"task": "binary", "target": "y"}
 

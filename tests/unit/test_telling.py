@@ -3,8 +3,8 @@
 import numpy as np
 
 from stream_app.core.fold import Fold
+from stream_app.model_settings import ModelSettings
 from stream_app.ports import Recorder
-from stream_app.settings import ModelSettings
 from stream_app.worker.telling import tell
 from tests.unit.folding import SCHEMA, rows_of, stream, window
 

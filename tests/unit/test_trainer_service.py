@@ -12,8 +12,8 @@ from stream_app.core.schema import Field, Schema
 from stream_app.core.triggers import NotAllowed, NotYet
 from stream_app.errors import Outage
 from stream_app.messages import RETRAIN_FAILED, RETRAIN_FINISHED, RETRAIN_REJECTED, RETRAIN_STARTED
+from stream_app.model_settings import ModelSettings
 from stream_app.ports import Recorder, Stores
-from stream_app.settings import ModelSettings
 from stream_app.testing import InMemoryJobs, InMemoryLeases, InMemoryOutbox, InMemoryRegistry
 from stream_app.trainer.order import LEASE_S, MayGoOn, Order, Result, Trainee
 from stream_app.trainer.promotions import MOST_IN_A_ROW

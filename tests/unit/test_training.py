@@ -21,7 +21,7 @@ from stream_app.core.training import (
     usable,
 )
 from stream_app.errors import Misconfigured
-from stream_app.settings import CandidateSettings
+from stream_app.model_settings import CandidateSettings
 from stream_app.storage.packing import Description, pack_batch, unpack
 from stream_app.values import Features, Floats, RowKind, Task
 

@@ -18,7 +18,7 @@ from stream_app.core.triggers import (
     any_of,
     policy_of,
 )
-from stream_app.settings import RetrainSettings
+from stream_app.model_settings import RetrainSettings
 
 STATE = RetrainState(rows=10_000, rows_at_last=0, since=0.0, last_started_at=None, is_queued=False, is_running=False)
 BOTH = policy_of(RetrainSettings(every_records=1_000, max_age_s=600, min_rows=100, cooldown_s=60))
