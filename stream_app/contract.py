@@ -7,7 +7,17 @@ from typing import Any, Final, TypeAlias
 from pydantic import BaseModel
 
 from stream_app import messages
-from stream_app.messages import GroundTruth, LearningEvent, Message, ModelUpdated, Served, ServingEntry
+from stream_app.header_schemas import dead_letter_headers, event_headers
+from stream_app.messages import (
+    Feedback,
+    GroundTruth,
+    LearningEvent,
+    Message,
+    ModelUpdated,
+    PredictionMade,
+    Served,
+    ServingEntry,
+)
 from stream_app.settings import Settings, TopicSettings
 
 Document: TypeAlias = dict[str, Any]
@@ -74,63 +84,6 @@ def _batch() -> Document:
     }
 
 
-def _headers(title: str, description: str, required: Mapping[str, str], optional: Mapping[str, str]) -> Document:
-    fields = {name: {**_TEXT, "description": meaning} for name, meaning in {**required, **optional}.items()}
-    return {
-        "title": title,
-        "description": description,
-        "type": "object",
-        "properties": fields,
-        "required": list(required),
-        "additionalProperties": _TEXT,
-    }
-
-
-def _event_headers() -> Document:
-    return _headers(
-        "CloudEventHeaders",
-        "CloudEvents 1.0 in Kafka's binary mode.",
-        {
-            "ce_specversion": "1.0",
-            "ce_id": "the same at each repetition of an event",
-            "ce_source": "who sent it",
-            "ce_type": "what happened, e.g. io.stream_app.drift.detected.v1",
-            "ce_time": "when, RFC 3339",
-            "content-type": "application/json",
-        },
-        {"ce_subject": "name of the model"},
-    )
-
-
-def _dead_letter_headers() -> Document:
-    connect = "__connect.errors."
-    return _headers(
-        "DeadLetterHeaders",
-        "Added to the original headers. The names are those of Kafka Connect, so that existing tools read them.",
-        {
-            f"{connect}topic": "where the message was",
-            f"{connect}partition": "its partition",
-            f"{connect}offset": "its offset",
-            f"{connect}stage": "VALUE_CONVERTER when it could not be decoded, else the reason",
-            f"{connect}class.name": "which part of stream_app refused it",
-            f"{connect}exception.class.name": "class of the error",
-            f"{connect}exception.message": "what is wrong, for people",
-            f"{connect}exception.stacktrace": "where it was refused, at most 4 kB",
-            "x-dlq-reason": "what is wrong, a word from a closed set",
-            "x-dlq-attempts": "how often it was replayed before",
-            "x-dlq-failed-at": "when, ISO 8601",
-            "x-dlq-incarnation": "which topic of that name: Kafka's topic id, or the embedded cluster's",
-            "x-dlq-consumer-group": "who refused it",
-            "x-dlq-app-version": "version of stream_app",
-        },
-        {
-            "x-dlq-index": "which element of a JSON array is meant",
-            "x-dlq-sha256": "digest of the whole value, when only its beginning is kept",
-            "x-dlq-size": "bytes of the whole value, when only its beginning is kept",
-        },
-    )
-
-
 def _schema(kind: type[BaseModel]) -> Document:
     return kind.model_json_schema()
 
@@ -141,10 +94,12 @@ def schemas() -> dict[str, Document]:
         "ground-truth": _schema(GroundTruth),
         "ground-truth-flat": _flat(),
         "ground-truth-batch": _batch(),
+        "prediction-made": _schema(PredictionMade),
+        "feedback": _schema(Feedback),
         "model-updated": _schema(ModelUpdated),
         "learning-event": _schema(LearningEvent),
-        "event-headers": _event_headers(),
-        "dead-letter-headers": _dead_letter_headers(),
+        "event-headers": event_headers(),
+        "dead-letter-headers": dead_letter_headers(),
         "settings": _schema(Settings),
     }
 
@@ -160,6 +115,14 @@ _ENVELOPE: Final = GroundTruth(
     source="market",
     prediction_id="3f6c1c1e-6d0a-4f3e-9a57-0c2a3d1f7b11",
     served=_SERVED,
+)
+_PREDICTION: Final = PredictionMade(
+    prediction_id="3f6c1c1e-6d0a-4f3e-9a57-0c2a3d1f7b11",
+    model="electricity",
+    features=_FEATURES,
+    served=_SERVED,
+    label=1,
+    served_at=831_427_200,
 )
 _UPDATED: Final = ModelUpdated(
     model="electricity",
@@ -237,7 +200,15 @@ def _events() -> dict[str, Document]:
 
 def topics() -> tuple[Topic, ...]:
     """Return every topic that we read or write, under its default name."""
-    return (_ground_truth(), _model_updated(), _learning_events(), _dead_letters())
+    names = (_NAMES.ground_truth, _NAMES.predictions, _NAMES.feedback)
+    return (
+        _ground_truth(),
+        _predictions(),
+        _feedback(),
+        _model_updated(),
+        _learning_events(),
+        *(_dead_letters(name) for name in names),
+    )
 
 
 def _ground_truth() -> Topic:
@@ -266,6 +237,42 @@ def _ground_truth() -> Topic:
         description="Labelled records, the only input of the learners; ingest topics carry the same forms, any key.",
         key="name of the model",
         forms=(envelope, side_by_side, batch),
+        action="receive",
+        retention="the broker's; longer than the longest time without a worker",
+    )
+
+
+def _predictions() -> Topic:
+    form = Form(
+        name="predictionMade",
+        description="What was asked, what was answered, and which version answered.",
+        schema="prediction-made",
+        examples={"prediction-made": _plain(_PREDICTION)},
+    )
+    return Topic(
+        name=_NAMES.predictions,
+        description="Every prediction that was served, to be joined with its label.",
+        key="id of the prediction",
+        forms=(form,),
+        action="receive",
+        retention="the broker's; longer than the longest time without a worker",
+    )
+
+
+def _feedback() -> Topic:
+    verdict = Feedback(prediction_id=_PREDICTION.prediction_id, verdict="wrong", source="web")
+    label = Feedback(prediction_id=_PREDICTION.prediction_id, label=1, feedback_id="ticket-77")
+    form = Form(
+        name="feedback",
+        description="A verdict on a prediction, or the right answer itself; before or after the prediction.",
+        schema="feedback",
+        examples={"verdict": _plain(verdict), "label": _plain(label)},
+    )
+    return Topic(
+        name=_NAMES.feedback,
+        description="What people know about predictions; joined, it becomes ground truth.",
+        key="id of the prediction",
+        forms=(form,),
         action="receive",
         retention="the broker's; longer than the longest time without a worker",
     )
@@ -308,8 +315,8 @@ def _learning_events() -> Topic:
     )
 
 
-def _dead_letters() -> Topic:
-    shown = {name: f"<{field['description']}>" for name, field in _dead_letter_headers()["properties"].items()}
+def _dead_letters(topic: str) -> Topic:
+    shown = {name: f"<{field['description']}>" for name, field in dead_letter_headers()["properties"].items()}
     form = Form(
         name="deadLetter",
         description="The original key, value and headers, and in more headers why it is here.",
@@ -318,7 +325,7 @@ def _dead_letters() -> Topic:
         examples={"headers": shown},
     )
     return Topic(
-        name=_NAMES.ground_truth + _NAMES.dead_letter_suffix,
+        name=topic + _NAMES.dead_letter_suffix,
         description="What could never be processed, byte for byte; each topic that is read has one.",
         key="the original message's",
         forms=(form,),

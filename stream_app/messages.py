@@ -47,6 +47,37 @@ class GroundTruth(Message):
     )
     source: str | None = Field(default=None, max_length=128, description="provenance, e.g. 'feedback'")
     served: Served | None = Field(default=None, description="the prediction that was given for this record")
+    corrects: bool = Field(
+        default=False, description="whether an earlier label of this id was learned already: kept as a correction"
+    )
+
+
+class PredictionMade(Message):
+    """A prediction that was given, on `predictions`: what its label will be joined with."""
+
+    prediction_id: str = Field(min_length=1, max_length=64, description="names the prediction in its feedback")
+    model: str = Field(pattern=NAME_PATTERN, description="name of the model")
+    features: dict[str, Scalar] = Field(description="what was asked, as the model's schema declares it")
+    served: Served = Field(description="who answered, and what")
+    label: float | str | int | bool = Field(description="the class or value that was predicted")
+    served_at: float = Field(ge=0, description="seconds since the epoch")
+
+
+class Feedback(Message):
+    """What somebody knows about a prediction, on `feedback`: a verdict, or the right answer itself."""
+
+    prediction_id: str = Field(min_length=1, max_length=64, description="which prediction it is about")
+    verdict: Literal["correct", "wrong", "unsure"] | None = Field(
+        default=None, description="'wrong' alone flips a binary prediction, elsewhere it needs the label too"
+    )
+    label: Scalar = Field(default=None, description="the right answer")
+    feedback_id: str | None = Field(
+        default=None, max_length=256, description="the sender's id; a repeat is counted once; default: its coordinates"
+    )
+    given_at: str | float | None = Field(
+        default=None, description="ISO 8601 or seconds since the epoch; default: the Kafka timestamp"
+    )
+    source: str | None = Field(default=None, max_length=128, description="provenance, e.g. 'web'")
 
 
 class ServingEntry(Message):
@@ -98,3 +129,5 @@ CHECKPOINT_REFUSED = "io.stream_app.checkpoint.refused.v1"
 DRIFT_DETECTED = "io.stream_app.drift.detected.v1"
 WINDOW_QUARANTINED = "io.stream_app.window.quarantined.v1"
 DEADLETTER_LIMIT = "io.stream_app.deadletter.limit.v1"
+#: CloudEvents type of joined labels on `ground-truth`.
+LABEL_JOINED = "io.stream_app.label.joined.v1"

@@ -117,6 +117,16 @@ class DeadLetterSettings(Section):
     over_records: int = Field(1_000, ge=10, description="so many are looked at")
 
 
+class FeedbackSettings(Section):
+    """What is learned when several people label one prediction."""
+
+    policy: Literal["first", "last", "majority"] = Field(
+        "first", description="first: at once, later ones correct it; last, majority: after a time to settle"
+    )
+    settle_s: float = Field(60, gt=0, description="after the first label, for last and majority")
+    majority_of: int = Field(3, ge=1, description="labels that settle a majority before the time is over")
+
+
 class ModelSettings(Section):
     """A model; task, target and data (or features) suffice."""
 
@@ -143,6 +153,7 @@ class ModelSettings(Section):
     retrain: RetrainSettings = RetrainSettings()
     publish: PublishSettings = PublishSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
 
     def contradictions(self) -> Iterator[Contradiction]:
         """See the base."""

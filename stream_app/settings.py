@@ -16,16 +16,18 @@ class TopicSettings(Section):
     ground_truth: TopicName = Field("ground-truth", description="labelled records, the only input of the learners")
     model_updated: TopicName = Field("model-updated", description="compacted; what to serve now")
     learning_events: TopicName = Field("learning-events", description="drift, retrains, promotions, loads")
+    predictions: TopicName = Field("predictions", description="every prediction that was served")
+    feedback: TopicName = Field("feedback", description="what people know about predictions")
     dead_letter_suffix: TopicName = Field(".dlq", description="appended to a topic's name for its dead letters")
     partitions: int = Field(4, ge=1, description="of topics that we create")
     replication_factor: int = Field(1, ge=1, description="of topics that we create")
 
     def contradictions(self) -> Iterator[Contradiction]:
         """See the base."""
-        names = (self.ground_truth, self.model_updated, self.learning_events)
+        keys = ("ground_truth", "model_updated", "learning_events", "predictions", "feedback")
+        names = tuple(getattr(self, key) for key in keys)
         if len(set(names)) < len(names):
-            keys = ("ground_truth", "model_updated", "learning_events")
-            yield keys, f"ground_truth, model_updated and learning_events to be three topics, not {names}"
+            yield keys, f"{', '.join(keys[:-1])} and {keys[-1]} to be five topics, not {names}"
 
 
 class KafkaSettings(Section):
@@ -56,12 +58,17 @@ class KafkaSettings(Section):
         return {key.replace("_", "."): value for key, value in extra.items()} if isinstance(extra, Mapping) else extra
 
     @property
+    def read_topics(self) -> tuple[str, ...]:
+        """Every topic whose messages may be bad."""
+        names = self.topics
+        return (names.ground_truth, names.predictions, names.feedback, *self.ingest)
+
+    @property
     def topic_names(self) -> tuple[str, ...]:
         """Every topic that we read or write, with the dead-letter topic of each one that is read."""
         names = self.topics
-        read = (names.ground_truth, *self.ingest)
-        dead = (topic + names.dead_letter_suffix for topic in read)
-        return (*read, names.model_updated, names.learning_events, *dead)
+        dead = (topic + names.dead_letter_suffix for topic in self.read_topics)
+        return (*self.read_topics, names.model_updated, names.learning_events, *dead)
 
     def contradictions(self) -> Iterator[Contradiction]:
         """See the base."""
@@ -97,6 +104,31 @@ class StorageSettings(Section):
     merge_rows: int = Field(50_000, ge=1, description="windows with fewer rows are merged into files of this size")
 
 
+class JoinSettings(Section):
+    """How predictions wait for their labels, and labels for their predictions."""
+
+    pending_s: float = Field(86_400, gt=0, description="feedback without its prediction is dead-lettered after that")
+    max_pending: int = Field(100_000, ge=1, description="feedback waiting at a time; the oldest goes first")
+    keep_s: float = Field(2_592_000, gt=0, description="predictions and their feedback are kept for so long")
+
+
+class ServeSettings(Section):
+    """The HTTP API."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback it needs keys")
+    port: int = Field(8000, ge=0, le=65535, description="0: any free one")
+    default_model: ModelName | None = Field(None, description="asked when a request names none; default: the only one")
+    insecure: bool = Field(False, description="whether to listen beyond loopback without keys")
+    max_body_bytes: int = Field(8_388_608, ge=1_024, description="larger bodies are refused with 413")
+    max_records: int = Field(10_000, ge=1, description="records of one request")
+    timeout_s: float = Field(30, gt=0, description="a request that takes longer is ended with 503")
+    rate_per_s: float = Field(1_000, gt=0, description="requests per second and key, on average")
+    burst: int = Field(2_000, ge=1, description="requests at once and key")
+    spool_bytes: int = Field(
+        268_435_456, ge=1_048_576, description="predictions kept on disk while Kafka is away; more are only counted"
+    )
+
+
 class HttpSettings(Section):
     """Health and metrics of worker and trainer."""
 
@@ -128,5 +160,7 @@ class Settings(Section):
     kafka: KafkaSettings = KafkaSettings()
     storage: StorageSettings = StorageSettings()
     http: HttpSettings = HttpSettings()
+    serve: ServeSettings = ServeSettings()
+    join: JoinSettings = JoinSettings()
     log: LogSettings = LogSettings()
     models: dict[ModelName, ModelSettings] = Field(default_factory=dict)

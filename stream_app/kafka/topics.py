@@ -102,7 +102,7 @@ def lag(admin: AdminClient, group: str, topics: Collection[str]) -> Mapping[Plac
 
 def _wanted(settings: KafkaSettings) -> list[NewTopic]:
     names = settings.topics
-    read = [names.ground_truth, *settings.ingest]
+    read = settings.read_topics
     plain = [*read, names.learning_events, *(topic + names.dead_letter_suffix for topic in read)]
     # the newest segment is never compacted, and subscribers read the whole topic again and again: with Kafka's
     # week a segment they would read every publication of that week

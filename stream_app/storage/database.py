@@ -29,7 +29,7 @@ FILE_NAME: Final = "stream_app.db"
 _POSTGRES: Final = "postgresql+psycopg"
 _PLAIN_POSTGRES: Final = frozenset({"postgres", "postgresql"})
 #: Newest migration; a test holds that it is the head of `migrations/versions`.
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 #: How long a statement waits for another writer before it counts as an outage.
 BUSY_S: Final = 10.0
 #: Migrating takes longer than a statement, and everybody else waits for it.

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, make_url, text
 from stream_app.errors import Corrupt, Misconfigured, Outage
 from stream_app.storage import database
 from stream_app.storage.database import FILE_NAME, REVISION, open_database, reading, writing
-from stream_app.storage.tables import metadata
+from stream_app.storage.serving_tables import metadata  # all tables: it adds its own to those of `tables`
 
 OPEN = """
 import sys, pathlib

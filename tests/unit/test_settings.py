@@ -23,7 +23,7 @@ def test_settings_cannot_be_changed_afterwards() -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (TopicSettings, {"ground_truth": "a", "model_updated": "a"}, "three topics"),
+        (TopicSettings, {"ground_truth": "a", "model_updated": "a"}, "five topics"),
         (TopicSettings, {"ground_truth": "no blanks"}, "pattern"),
         (KafkaSettings, {"session_timeout_s": 90}, "at least session_timeout_s"),
         (KafkaSettings, {"session_timeout_s": float("inf")}, "finite"),
@@ -56,10 +56,14 @@ def test_every_topic_has_one_name() -> None:
 
     assert kafka.topic_names == (
         "ground-truth",
+        "predictions",
+        "feedback",
         "raw",
         "model-updated",
         "learning-events",
         "ground-truth.dlq",
+        "predictions.dlq",
+        "feedback.dlq",
         "raw.dlq",
     )
 

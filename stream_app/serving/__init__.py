@@ -1,0 +1,1 @@
+"""The HTTP API: predict, feedback, retrain and control, over one subscriber."""

@@ -1,0 +1,95 @@
+"""The tables of predictions, feedback and the doors that people use; see `tables`."""
+
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, Text, text
+
+from stream_app.storage.tables import metadata
+
+#: SQLite gives rowids only to INTEGER keys.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("prediction_id", String(64), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("version", String(40), nullable=False),
+    Column("digest", String(64), nullable=True),
+    Column("output", Text, nullable=False),  # JSON, as are the next three
+    Column("label", Text, nullable=False),
+    Column("known_label", Text, nullable=False),
+    Column("features", Text, nullable=False),
+    Column("served_at", Float, nullable=False),
+    Column("settle_at", Float, nullable=True),  # when labels that gather are settled; null: none gather
+    Column("settled_label", Text, nullable=True),  # JSON of what was last handed to ground-truth; null: nothing
+)
+Index("predictions_served_at", predictions.c.served_at)
+Index(
+    "predictions_settling",
+    predictions.c.settle_at,
+    sqlite_where=text("settle_at IS NOT NULL"),
+    postgresql_where=text("settle_at IS NOT NULL"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("feedback_id", String(400), nullable=False, unique=True),  # a repeat of it changes nothing
+    Column("prediction_id", String(64), nullable=False, index=True),
+    Column("verdict", String(10), nullable=True),
+    Column("label", Text, nullable=True),  # JSON; null: none was given
+    Column("source", String(128), nullable=True),
+    Column("given_at", Float, nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("outcome", String(12), nullable=False),  # of core.joining.Outcome
+)
+Index(
+    "feedback_pending",
+    feedback.c.received_at,
+    sqlite_where=text("outcome = 'pending'"),
+    postgresql_where=text("outcome = 'pending'"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("scopes", String(200), nullable=False),  # separated by spaces
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=True),
+    Column("revoked_at", Float, nullable=True),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("actor", String(200), nullable=False),  # the key's id and name, or who ran the command
+    Column("action", String(60), nullable=False),
+    Column("model", String(64), nullable=True),
+    Column("details", Text, nullable=False),
+)
+
+retraining_logs = Table(
+    "retraining_logs",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("timestamp", Text, nullable=True),  # ISO 8601
+    Column("sample_count", Integer, nullable=True),
+    Column("training_file", Text, nullable=True),
+    Column("status", Text, nullable=True),  # STARTED, COMPLETED or FAILED
+    Column("stdout", Text, nullable=True),
+    Column("stderr", Text, nullable=True),
+)
+
+switches = Table(
+    "switches",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("is_on", Integer, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("changed_by", String(200), nullable=False),
+)
