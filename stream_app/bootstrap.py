@@ -38,6 +38,7 @@ from stream_app.storage.packing import unpack
 from stream_app.storage.partition_log import SqlPartitionLog
 from stream_app.storage.registry import SqlRegistry
 from stream_app.storage.signing import Signer, open_signer, open_verifier
+from stream_app.storage.switches import SqlSwitches
 from stream_app.storage.window_log import SqlWindowLog
 from stream_app.subscriber import ModelSubscriber
 from stream_app.trainer.order import Tools as TrainerTools
@@ -175,6 +176,7 @@ class Rooms:
             jobs=self.jobs,
             outbox=SqlOutbox(self.engine, learning_events=learning_events),
             leases=SqlLeases(self.engine),
+            switches=SqlSwitches(self.engine),
         )
 
     @cached_property

@@ -11,11 +11,11 @@ from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
+from stream_app.job_ports import Jobs, Switches
 from stream_app.values import (
     ControlEntry,
     ExpiredBytes,
     FoldReport,
-    Job,
     JobStatus,
     Partition,
     StoredArtifact,
@@ -274,28 +274,6 @@ class Registry(Protocol):
         """Note that these bytes were deleted; delete the bytes first, a repeat does no harm."""
 
 
-class Jobs(Protocol):
-    """The leased queue of full retrains: at most one queued and one running per model."""
-
-    def request(self, model: str, trigger: str, *, now: float) -> tuple[Job, bool]:
-        """Queue a retrain; if one is queued already return it and False."""
-
-    def claim(self, *, holder: str, now: float, lease_s: float) -> Job | None:
-        """Take the oldest job that is queued, or whose holder's lease ran out, and mark it running."""
-
-    def renew(self, job_id: int, *, holder: str, now: float, lease_s: float) -> bool:
-        """Extend the lease; False when it was lost: end the work."""
-
-    def give_back(self, job: Job, *, holder: str, now: float) -> bool:
-        """Let it be claimed again at once, with the job's `attempts` behind it; False when the lease was lost."""
-
-    def finish(self, job: Job, *, holder: str) -> bool:
-        """Store the end state if the lease is still ours; False otherwise."""
-
-    def history(self, model: str | None = None, *, limit: int = 20) -> Sequence[Job]:
-        """Return jobs, newest first."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxMessage:
     """A message that a transaction owes to Kafka."""
@@ -354,6 +332,7 @@ class Stores:
     jobs: Jobs
     outbox: Outbox
     leases: Leases
+    switches: Switches
 
 
 class Observer(Protocol):

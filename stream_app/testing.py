@@ -3,15 +3,18 @@
 Each passes the contract tests of the real one. They live in one process and forget everything with it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from threading import RLock
 from typing import Any
 
 from stream_app.errors import Conflict, NotFound
+from stream_app.job_ports import RetrainingLine, Samples
 from stream_app.ports import ENDED, OutboxMessage
 from stream_app.storage import retention
 from stream_app.storage.retention import SETTLED, Published
+from stream_app.storage.retraining_lines import ending
 from stream_app.values import ExpiredBytes, Job, JobStatus, Version, VersionStatus
 
 
@@ -141,26 +144,38 @@ class _Held:
 
 
 class InMemoryJobs:
-    """`ports.Jobs`."""
+    """`job_ports.Jobs`."""
 
     def __init__(self) -> None:
         self._jobs: list[_Held] = []
+        #: (job, line)
+        self._lines: list[tuple[int, RetrainingLine]] = []
         self._lock = RLock()
 
-    def request(self, model: str, trigger: str, *, now: float) -> tuple[Job, bool]:
-        """Queue a retrain; if one is queued already return it and False."""
+    def request(self, model: str, trigger: str, *, now: float, samples: Samples | None = None) -> tuple[Job, bool]:
+        """Queue a retrain; if one is queued already return it and False: it waits for these samples too."""
         with self._lock:
-            for held in self._of(model, JobStatus.QUEUED):
-                return held.job, False
-            job = Job(id=len(self._jobs) + 1, model=model, trigger=trigger, status=JobStatus.QUEUED, requested_at=now)
-            self._jobs.append(_Held(job))
-            return job, True
+            queued = self._of(model, JobStatus.QUEUED)
+            if not queued:
+                job_id = len(self._jobs) + 1
+                job = Job(id=job_id, model=model, trigger=trigger, status=JobStatus.QUEUED, requested_at=now)
+                self._jobs.append(_Held(job))
+            held = (queued or self._jobs)[-1]
+            if samples is not None:
+                ends = {place: max(end, held.job.after.get(place, 0)) for place, end in samples.end.items()}
+                held.job = replace(held.job, after={**held.job.after, **ends})
+                self._open(held.job.id, samples, now)
+            return held.job, not queued
 
-    def claim(self, *, holder: str, now: float, lease_s: float) -> Job | None:
-        """Take the oldest job that is queued, or whose holder's lease ran out, and mark it running."""
+    def claim(
+        self, *, holder: str, now: float, lease_s: float, is_ready: Callable[[Job], bool] = lambda _: True
+    ) -> Job | None:
+        """Take the oldest ready job that is queued, or whose holder's lease ran out, and mark it running."""
         with self._lock:
             for held in self._jobs:
-                if self._is_free(held, now):
+                if self._is_free(held, now) and is_ready(held.job):
+                    if all(job_id != held.job.id for job_id, _ in self._lines):
+                        self._open(held.job.id, None, now)
                     started = now if held.job.started_at is None else held.job.started_at
                     held.holder, held.until = holder, now + lease_s
                     held.job = replace(
@@ -185,15 +200,39 @@ class InMemoryJobs:
                 held.until, held.job = now, replace(held.job, attempts=job.attempts)
             return held is not None
 
-    def finish(self, job: Job, *, holder: str) -> bool:
-        """Store the end state if the lease is still ours; False otherwise. Raises Conflict for another state."""
+    def finish(self, job: Job, *, holder: str, output: str = "") -> bool:
+        """Store the end state and what it printed if the lease is still ours; False otherwise.
+
+        Raises Conflict for another state.
+        """
         if job.status not in ENDED:
             raise Conflict(f"job {job.id}: status {job.status}, expected one of {', '.join(sorted(ENDED))}")
         with self._lock:
             held = self._held(job.id, holder)
             if held is not None:
                 held.job = job
+                status, stdout, stderr = ending(job, output)
+                self._lines = [
+                    (i, replace(line, status=status, stdout=stdout, stderr=stderr) if i == job.id else line)
+                    for i, line in self._lines
+                ]
             return held is not None
+
+    def lines(self, *, limit: int = 20) -> Sequence[RetrainingLine]:
+        """Return the newest lines of the retraining logs, newest first."""
+        return [line for _, line in reversed(self._lines)][:limit]
+
+    def _open(self, job_id: int, samples: Samples | None, now: float) -> None:
+        line = RetrainingLine(
+            id=len(self._lines) + 1,
+            timestamp=datetime.fromtimestamp(now, UTC).replace(tzinfo=None).isoformat(),
+            sample_count=None if samples is None else samples.count,
+            training_file=None if samples is None else samples.file,
+            status="STARTED",
+            stdout=None,
+            stderr=None,
+        )
+        self._lines.append((job_id, line))
 
     def history(self, model: str | None = None, *, limit: int = 20) -> Sequence[Job]:
         """Return jobs, newest first."""
@@ -210,6 +249,21 @@ class InMemoryJobs:
     def _held(self, job_id: int, holder: str) -> _Held | None:
         held = self._jobs[job_id - 1]
         return held if held.holder == holder and held.job.status == JobStatus.RUNNING else None
+
+
+class InMemorySwitches:
+    """`job_ports.Switches`."""
+
+    def __init__(self) -> None:
+        self._off: set[str] = set()
+
+    def is_on(self, name: str) -> bool:
+        """Return how the switch was left; one that nobody touched is on."""
+        return name not in self._off
+
+    def turn(self, name: str, *, on: bool, by: str, now: float) -> None:  # noqa: ARG002 - nobody asks who it was
+        """Turn it; turning it again the same way changes nothing."""
+        (self._off.discard if on else self._off.add)(name)
 
 
 @dataclass(slots=True)

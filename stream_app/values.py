@@ -343,3 +343,5 @@ class Job:
     reason: str = ""
     #: numbers behind the verdict
     verdict: Mapping[str, Any] = field(default_factory=dict)
+    #: it starts once the log has passed these offsets: the samples that it was requested with are in by then
+    after: Mapping[Partition, int] = field(default_factory=dict)

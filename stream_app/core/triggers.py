@@ -25,6 +25,8 @@ class RetrainState:
     last_started_at: float | None
     is_queued: bool
     is_running: bool
+    #: whether triggers may start retrains at all; people turn it off and on
+    is_on: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,15 @@ class Age:
 
 
 @dataclass(frozen=True, slots=True)
+class Switch:
+    """Lets people stop automatic retraining."""
+
+    def check(self, state: RetrainState, now: float) -> NotAllowed | None:  # noqa: ARG002 - the face of guards
+        """Look at the switch."""
+        return None if state.is_on else NotAllowed(reason="automatic retraining is stopped")
+
+
+@dataclass(frozen=True, slots=True)
 class SingleFlight:
     """One retrain of a model at a time, and none queued behind it by a trigger."""
 
@@ -186,7 +197,7 @@ def policy_of(settings: RetrainSettings) -> RetrainPolicy:
         triggers.append(Volume(settings.every_records))
     if settings.enabled and settings.max_age_s is not None:
         triggers.append(Age(settings.max_age_s))
-    guards = (SingleFlight(), MinRows(settings.min_rows), Cooldown(settings.cooldown_s))
+    guards = (Switch(), SingleFlight(), MinRows(settings.min_rows), Cooldown(settings.cooldown_s))
     return RetrainPolicy(triggers=tuple(triggers), guards=guards)
 
 

@@ -50,6 +50,13 @@ Index(
     postgresql_where=text("outcome = 'pending'"),
 )
 
+label_origins = Table(
+    "label_origins",
+    metadata,
+    Column("incarnation", String(32), primary_key=True),  # of this database, random
+    Column("handed_on", BigInteger, nullable=False),  # joined labels so far: the origin of each carries its number
+)
+
 api_keys = Table(
     "api_keys",
     metadata,
@@ -83,6 +90,14 @@ retraining_logs = Table(
     Column("status", Text, nullable=True),  # STARTED, COMPLETED or FAILED
     Column("stdout", Text, nullable=True),
     Column("stderr", Text, nullable=True),
+)
+
+# Beside the table above, whose columns are a contract: several requests may be answered by one job.
+retraining_log_jobs = Table(
+    "retraining_log_jobs",
+    metadata,
+    Column("log_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("job_id", BigInteger, nullable=False, index=True),
 )
 
 switches = Table(

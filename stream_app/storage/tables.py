@@ -241,7 +241,6 @@ jobs = Table(
     Column("reason", Text, nullable=False),
     Column("verdict", Text, nullable=False),
     Column("wait_for", Text, nullable=True),  # positions of ground-truth that the log must have passed first
-    Column("retraining_log_id", BigInteger, nullable=True),
 )
 # Single flight: the database itself refuses a second queued and a second running job of a model.
 Index(

@@ -66,6 +66,11 @@ class Runner:
         """Return where what a job's processes print is kept."""
         return self._logs / f"{job_id}.log"
 
+    def output(self, job_id: int) -> str:
+        """Return what a job's processes have printed and said so far, "" before the first."""
+        log = self.log_of(job_id)
+        return log.read_text(errors="replace") if log.exists() else ""
+
     def run(self, order: Order, may_go_on: MayGoOn) -> Ending:
         """Run the order; blocks until its process has ended, in the thread that must outlive it.
 
@@ -183,6 +188,8 @@ class _Process:
     def _take(self, report: Mapping[str, Any]) -> None:
         if "say" in report:
             _LOG.info("%s", report["say"], extra={"pid": self._process.pid})
+            with self._log.open("a", encoding="utf-8") as log:  # beside what it prints itself
+                log.write(f"{report['say']}\n")
         elif "result" in report:
             result = report["result"]
             self._ending = Result(**result | {"status": JobStatus(result["status"])})

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from stream_app.core.triggers import Decision, Fire, RetrainState, policy_of
-from stream_app.errors import NotFound
-from stream_app.ports import ENDED, Clock, Observer, Stores
+from stream_app.core.triggers import Decision, Fire, policy_of
+from stream_app.ports import Clock, Observer, Stores
+from stream_app.storage.retrain_state import HISTORY, retrain_state
 from stream_app.trainer.order import LEASE_S, Trainee
 from stream_app.trainer.promotions import Promotions
 from stream_app.values import Job, JobStatus
@@ -16,8 +16,6 @@ _LOG = logging.getLogger(__name__)
 NAME: Final = "stream-app-retrain-scheduler"
 #: Seconds between two looks.
 EVERY_S: Final = 1.0
-#: Newest jobs of a model that are looked at.
-_HISTORY: Final = 50
 
 
 class Scheduler:
@@ -53,9 +51,9 @@ class Scheduler:
 
     def _look(self, facts: Mapping[str, Any], now: float) -> None:
         model = str(facts["name"])
-        history = self._stores.jobs.history(model, limit=_HISTORY)
+        history = self._stores.jobs.history(model, limit=HISTORY)
         self._promotions.follow_up(model, history)
-        decision = self._policies[model].decide(self._state(facts, history), now)
+        decision = self._policies[model].decide(retrain_state(self._stores, facts, history), now)
         if isinstance(decision, Fire):
             job, is_new = self._stores.jobs.request(model, decision.trigger, now=now)
             if is_new:
@@ -64,26 +62,6 @@ class Scheduler:
             _LOG.info("%s: no retrain: %s", model, decision.reason)
         self.decisions[model] = decision
         self._observe("model_age", amount=now - _newest_verdict(history, facts["created_at"]), model=model)
-
-    def _state(self, facts: Mapping[str, Any], history: Sequence[Job]) -> RetrainState:
-        # whichever way it ended: a retrain that fails each time must not start anew each second
-        ended = next((job for job in history if job.status in ENDED and job.finished_at is not None), None)
-        return RetrainState(
-            rows=self._stores.log.rows_digest(facts["name"], through=facts["seq"])[0],
-            rows_at_last=0 if ended is None else self._rows_at(ended),
-            since=facts["created_at"] if ended is None or ended.finished_at is None else ended.finished_at,
-            last_started_at=max((job.started_at for job in history if job.started_at is not None), default=None),
-            is_queued=any(job.status is JobStatus.QUEUED for job in history),
-            is_running=any(job.status is JobStatus.RUNNING for job in history),
-        )
-
-    def _rows_at(self, ended: Job) -> int:
-        if ended.through_seq is None:
-            return 0
-        try:
-            return self._stores.log.rows_digest(ended.model, through=ended.through_seq)[0]
-        except NotFound:  # retention dropped that window: whatever is left is younger
-            return 0
 
 
 def _newest_verdict(history: Sequence[Job], otherwise: float) -> float:

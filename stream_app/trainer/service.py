@@ -34,6 +34,9 @@ class RunsRetrains(Protocol):
     def run(self, order: Order, may_go_on: MayGoOn) -> Ending:
         """Run it to its end, asking `may_go_on` several times a second."""
 
+    def output(self, job_id: int) -> str:
+        """Return what a job has printed so far."""
+
 
 class TrainerService:
     """Works jobs off, one at a time; several trainers share the queue."""
@@ -81,12 +84,23 @@ class TrainerService:
         """Look at the triggers, then do one job if there is one; return whether there was."""
         self.scheduler.look_if_due()
         now = self._clock()
-        job = self._stores.jobs.claim(holder=self._holder, now=now, lease_s=LEASE_S)
+        job = self._stores.jobs.claim(holder=self._holder, now=now, lease_s=LEASE_S, is_ready=self._has_samples)
         if job is not None:
             if (job.attempts, job.started_at) == (1, now):  # not one that was given back before its first attempt ended
                 self._observe("model_retraining_triggered", model=job.model, trigger_type=job.trigger)
             self._work(job, stop)
         return job is not None
+
+    def _has_samples(self, job: Job) -> bool:
+        """Return whether the log holds what the job was requested with, or never will: its topic is another now."""
+        if not job.after:
+            return True
+        positions = self._stores.log.positions(job.model)
+        return all(
+            positions.get(partition, 0) >= end
+            or self._stores.partitions.incarnation(partition.topic) not in {None, partition.incarnation}
+            for partition, end in job.after.items()
+        )
 
     def _work(self, job: Job, stop: threading.Event) -> None:
         """Do a job.
@@ -135,7 +149,7 @@ class TrainerService:
                 job, status=ending.status, reason=ending.reason, version=ending.version, verdict=ending.verdict
             )
         ended = replace(ended, finished_at=finished_at)
-        if not self._stores.jobs.finish(ended, holder=self._holder):
+        if not self._stores.jobs.finish(ended, holder=self._holder, output=self._runner.output(job.id)):
             _LOG.warning("%s: retrain %d is another trainer's by now", job.model, job.id)
             return
         _LOG.info("%s: retrain %d %s: %s", ended.model, ended.id, ended.status.value, ended.reason)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stream_app.errors import Conflict
-from stream_app.ports import Jobs
+from stream_app.job_ports import Jobs
 from stream_app.storage.jobs import SqlJobs
 from stream_app.testing import InMemoryJobs
 from stream_app.values import Job, JobStatus

@@ -48,6 +48,7 @@ class House:
             jobs=self.jobs,
             outbox=rest,
             leases=rest,
+            switches=rest,
         )
         self.sweeper = Sweeper(stores, logs=self.logs, clock=lambda: NOW)
 

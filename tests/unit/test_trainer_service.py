@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -11,16 +12,17 @@ import pytest
 from stream_app.core.schema import Field, Schema
 from stream_app.core.triggers import NotAllowed, NotYet
 from stream_app.errors import Outage
+from stream_app.job_ports import RETRAINING, Samples
 from stream_app.messages import RETRAIN_FAILED, RETRAIN_FINISHED, RETRAIN_REJECTED, RETRAIN_STARTED
 from stream_app.model_settings import ModelSettings
 from stream_app.ports import Recorder, Stores
-from stream_app.testing import InMemoryJobs, InMemoryLeases, InMemoryOutbox, InMemoryRegistry
+from stream_app.testing import InMemoryJobs, InMemoryLeases, InMemoryOutbox, InMemoryRegistry, InMemorySwitches
 from stream_app.trainer.order import LEASE_S, MayGoOn, Order, Result, Trainee
 from stream_app.trainer.promotions import MOST_IN_A_ROW
 from stream_app.trainer.runner import Ending, Failed, Stopped
 from stream_app.trainer.scheduler import EVERY_S
 from stream_app.trainer.service import TrainerService
-from stream_app.values import ControlEntry, Job, JobStatus, Task, Version, VersionStatus
+from stream_app.values import ControlEntry, Job, JobStatus, Partition, Task, Version, VersionStatus
 
 SCHEMA = Schema(task=Task.BINARY, target="y", fields=(Field(name="a", type="number"),), classes=(0, 1))
 CRASH = Failed(kind="crash", reason="was killed by SIGSEGV", may_repeat=True)
@@ -37,6 +39,12 @@ class Registry(InMemoryRegistry):
 
 
 class Log:
+    def __init__(self) -> None:
+        self.read: dict[Partition, int] = {}
+
+    def positions(self, model: str) -> dict[Partition, int]:
+        return self.read if model == "m" else {}
+
     def rows_digest(self, model: str, *, through: int) -> tuple[int, str]:
         return 100 * through, f"{model}:{through}"
 
@@ -61,10 +69,10 @@ class FlakyJobs(InMemoryJobs):
             raise Outage
         return super().renew(job_id, holder=holder, now=now, lease_s=lease_s)
 
-    def claim(self, *, holder: str, now: float, lease_s: float) -> Job | None:
+    def claim(self, *, holder: str, now: float, lease_s: float, is_ready: Callable[[Job], bool] = bool) -> Job | None:
         if self.away:
             raise Outage
-        return super().claim(holder=holder, now=now, lease_s=lease_s)
+        return super().claim(holder=holder, now=now, lease_s=lease_s, is_ready=is_ready)
 
 
 @dataclass
@@ -79,6 +87,9 @@ class Script:
         ending = self.endings.pop(0)
         return ending(may_go_on) if callable(ending) else ending
 
+    def output(self, job_id: int) -> str:
+        return f"words of {job_id}\n"
+
 
 @dataclass
 class Stage:
@@ -90,15 +101,18 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.registry, self.jobs, self.outbox, self.leases = Registry(), FlakyJobs(), InMemoryOutbox(), InMemoryLeases()
-        self.control = Control()
+        self.control, self.switches = Control(), InMemorySwitches()
         self.registry.add_model("m", now=900.0)
         self.register("online", parent=0)
         anything: Any = None
-        log: Any = Log()
+        self.log = Log()
+        log: Any = self.log
+        self.incarnations: dict[str, str] = {}
+        partitions: Any = SimpleNamespace(incarnation=self.incarnations.get)
         control: Any = self.control
         self.stores = Stores(
             log=log,
-            partitions=anything,
+            partitions=partitions,
             publications=anything,
             control=control,
             checkpoints=anything,
@@ -107,6 +121,7 @@ class Stage:
             jobs=self.jobs,
             outbox=self.outbox,
             leases=self.leases,
+            switches=self.switches,
         )
 
     def trainer(self, *endings: Ending | Callable[[MayGoOn], Ending], holder: str = "one") -> TrainerService:
@@ -235,6 +250,49 @@ def test_without_enabled_only_what_is_asked_for_runs() -> None:
     stage.jobs.request("m", "manual", now=stage.now)
     stage.work(trainer)
     assert stage.newest(JobStatus.REJECTED).trigger == "manual"
+
+
+def test_a_stopped_trainer_does_what_is_asked_for_and_nothing_by_itself() -> None:
+    stage = Stage()
+    stage.switches.turn(RETRAINING, on=False, by="somebody", now=0.0)
+    trainer = stage.trainer(REJECTED, REJECTED)
+    stage.after(99)
+    assert stage.work(trainer) is None
+    assert trainer.scheduler.decisions["m"] == NotAllowed(reason="automatic retraining is stopped")
+    stage.jobs.request("m", "manual", now=stage.now)
+    assert stage.work(trainer) == stage.newest(JobStatus.REJECTED)
+    stage.switches.turn(RETRAINING, on=True, by="somebody", now=0.0)
+    stage.after(99)
+    assert stage.work(trainer) == stage.newest(JobStatus.REJECTED)
+    assert stage.newest(JobStatus.REJECTED).trigger == "volume"
+
+
+PLACE = Partition(incarnation="i", topic="t", number=0)
+
+
+def requested_with_samples(stage: Stage) -> None:
+    stage.jobs.request("m", "manual", now=stage.now, samples=Samples(count=1, file="f", end={PLACE: 10}))
+
+
+def test_a_retrain_waits_until_the_log_holds_its_samples() -> None:
+    stage = Stage()
+    trainer = stage.trainer(REJECTED)
+    requested_with_samples(stage)
+    stage.log.read[PLACE] = 9
+    assert stage.work(trainer) == stage.newest(JobStatus.QUEUED)
+    stage.log.read[PLACE] = 10
+    assert stage.work(trainer) == stage.newest(JobStatus.REJECTED)
+    assert stage.jobs.lines()[0].stdout == "words of 1\nrejected: no gain\n"
+
+
+def test_samples_of_a_topic_that_is_gone_are_not_waited_for() -> None:
+    stage = Stage()
+    trainer = stage.trainer(REJECTED)
+    requested_with_samples(stage)
+    stage.incarnations["t"] = "i"
+    assert stage.work(trainer) == stage.newest(JobStatus.QUEUED)
+    stage.incarnations["t"] = "another"
+    assert stage.work(trainer) == stage.newest(JobStatus.REJECTED)
 
 
 def test_cooldown_and_single_flight_hold_triggers_back_with_their_reason() -> None:

@@ -55,6 +55,13 @@ Index(
     postgresql_where=text("outcome = 'pending'"),
 )
 
+label_origins = Table(
+    "label_origins",
+    metadata,
+    Column("incarnation", String(32), primary_key=True),
+    Column("handed_on", BigInteger, nullable=False),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,
@@ -90,6 +97,13 @@ retraining_logs = Table(
     Column("stderr", Text, nullable=True),
 )
 
+retraining_log_jobs = Table(
+    "retraining_log_jobs",
+    metadata,
+    Column("log_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("job_id", BigInteger, nullable=False, index=True),
+)
+
 switches = Table(
     "switches",
     metadata,
@@ -101,7 +115,6 @@ switches = Table(
 
 
 def upgrade() -> None:
-    """Create the tables; a job may wait for positions of the log, and has a line in the retraining logs."""
+    """Create the tables; a job may wait for positions of the log."""
     metadata.create_all(op.get_bind(), checkfirst=False)
     op.add_column("jobs", Column("wait_for", Text, nullable=True))
-    op.add_column("jobs", Column("retraining_log_id", BigInteger, nullable=True))
