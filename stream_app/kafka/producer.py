@@ -2,9 +2,9 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias, cast
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
@@ -44,9 +44,13 @@ class Producer:
 
     def __call__(self, messages: Sequence[Outgoing]) -> None:
         """Send in order; raises Outage, with topic and reason, if one was not acknowledged in time."""
+        self.send(messages)
+
+    def send(self, messages: Sequence[Outgoing]) -> Mapping[tuple[str, int], int]:
+        """Do the same, and return the offset behind the last message by (topic, partition)."""
         with self._lock:
             try:
-                _deliver(self._producer, messages, self._timeout_s)
+                return _deliver(self._producer, messages, self._timeout_s)
             except Outage as outage:
                 # what is still queued would follow a gap, and after one this producer is unusable, on purpose
                 self._producer.purge()
@@ -127,12 +131,18 @@ class TransactionalProducer:
             self._producer.abort_transaction(self._timeout_s)
 
 
-def _deliver(producer: confluent_kafka.Producer, messages: Sequence[Outgoing], timeout_s: float) -> None:
+def _deliver(
+    producer: confluent_kafka.Producer, messages: Sequence[Outgoing], timeout_s: float
+) -> Mapping[tuple[str, int], int]:
     failures: list[KafkaError] = []
+    ends: dict[tuple[str, int], int] = {}
 
-    def on_delivery(error: KafkaError | None, _: confluent_kafka.Message) -> None:
+    def on_delivery(error: KafkaError | None, sent: confluent_kafka.Message) -> None:
         if error is not None:
             failures.append(error)
+        else:
+            place = cast("tuple[str, int]", (sent.topic(), sent.partition()))  # known once it was delivered
+            ends[place] = cast("int", sent.offset()) + 1
 
     for message in messages:
         if failures:
@@ -144,6 +154,7 @@ def _deliver(producer: confluent_kafka.Producer, messages: Sequence[Outgoing], t
         raise _translate(failures[0], topics)
     if unsent:
         raise Outage(f"{unsent} messages for {topics} were not acknowledged within {timeout_s:g} s")
+    return ends
 
 
 def _enqueue(
