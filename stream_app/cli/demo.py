@@ -11,6 +11,7 @@ from rich.live import Live
 
 from stream_app.cli.options import AsJson
 from stream_app.cli.output import note, print_fields, print_json
+from stream_app.demo.examples import PACKAGED, find
 from stream_app.demo.running import Audience, Options, run
 from stream_app.demo.view import Picture, progress_bar, render
 
@@ -19,9 +20,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: stream-app demo --fast --json")
 def demo(
+    example: Annotated[str, typer.Option(help="What to stream: the name of one of the examples.")] = PACKAGED,
     *,
     fast: Annotated[
-        bool, typer.Option("--fast", help="As fast as it goes, instead of 1,500 records a second.")
+        bool, typer.Option("--fast", help="As fast as it goes, instead of at most 1,500 records a second.")
     ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running afterwards, until Ctrl-C.")] = False,
     folder: Annotated[Path | None, typer.Option(help="Keep settings, state and logs here; default: nowhere.")] = None,
@@ -48,4 +50,5 @@ def demo(
                 live.stop()
             print_json(result) if as_json else print_fields(result)
 
-        run(Options(paced=not fast, report=report, folder=folder, keep=keep), Audience(show=show, say=note, tell=tell))
+        options = Options(example=find(example), paced=not fast, report=report, folder=folder, keep=keep)
+        run(options, Audience(show=show, say=note, tell=tell))

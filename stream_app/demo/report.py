@@ -29,21 +29,22 @@ TICK: Final = 8
 
 def write(path: Path, picture: Picture, summary: Mapping[str, Any], settings: str) -> None:
     """Write the report of a finished demo; `settings` is the text of its settings file."""
-    accuracy = _chart(
+    measure = picture.measure
+    scores = _chart(
         picture,
         {"served": lambda p: p.served, "base": lambda p: p.no_change, "online": lambda p: p.online},
-        low=0.4,
-        high=1.0,
-        unit=lambda v: f"{v:.0%}",
+        low=measure.low,
+        high=measure.top(value for p in picture.points for value in (p.served, p.no_change, p.online)),
+        unit=lambda v: format(v, measure.form),
     )
     stalest = max((p.freshness_s for p in picture.points if p.freshness_s is not None), default=1.0)
     freshness = _chart(
         picture, {"served": lambda p: p.freshness_s}, low=0.0, high=max(stalest, 1.0), unit=lambda v: f"{v:.1f} s"
     )
-    path.write_text(_page(picture, summary, settings, accuracy, freshness), encoding="utf-8")
+    path.write_text(_page(picture, summary, settings, scores, freshness), encoding="utf-8")
 
 
-def _page(picture: Picture, summary: Mapping[str, Any], settings: str, accuracy: str, freshness: str) -> str:
+def _page(picture: Picture, summary: Mapping[str, Any], settings: str, scores: str, freshness: str) -> str:
     rows = "".join(f"<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>" for k, v in summary.items())
     events = "".join(
         f"<tr><td>{at:.1f} s</td><td>{escape(kind)}</td><td>{escape(text)}</td></tr>"
@@ -53,11 +54,12 @@ def _page(picture: Picture, summary: Mapping[str, Any], settings: str, accuracy:
 <html lang="en"><head><meta charset="utf-8"><title>stream_app demo</title>
 <meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>
 <h1>stream_app demo</h1>
-<p>Real electricity market data, streamed once. Every record was predicted before its label was sent; the label
-followed {picture.label_delay} records later. The baseline answers with the newest label known at that moment.</p>
-<h2>Accuracy over the newest 1,000 rows</h2>
+<p>Real data (the example {escape(picture.example)}), streamed once. Every record was predicted before its label was
+sent; the label followed {picture.label_delay} records later. The baseline answers with the newest label known at that
+moment.</p>
+<h2>{picture.measure.title.capitalize()} over the newest 1,000 rows</h2>
 <p><span style="color:var(--served)">served</span>, <span style="color:var(--base)">no-change baseline</span>,
-<span style="color:var(--online)">online learner, just before learning</span></p>{accuracy}
+<span style="color:var(--online)">online learner, just before learning</span></p>{scores}
 <h2>Freshness: age of the newest window that the served model has learned</h2>{freshness}
 <h2>Summary</h2><table>{rows}</table>
 <h2>What happened</h2><table>{events}</table>

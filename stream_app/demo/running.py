@@ -8,16 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Final
-
-import pandas as pd
 
 from stream_app import configuration
 from stream_app.bootstrap import Rooms
 from stream_app.demo import report
-from stream_app.demo.session import MODEL, Session, settings_text, summary
+from stream_app.demo.examples import Example, read
+from stream_app.demo.session import Session, summary
 from stream_app.demo.view import Picture
 from stream_app.errors import Outage
 from stream_app.kafka.embedded import EmbeddedBroker
@@ -25,7 +23,6 @@ from stream_app.kafka.producer import Producer
 from stream_app.supervisor import Child, Supervisor
 from stream_app.worker.audit import audit
 
-DATA: Final = "electricity.csv.gz"
 #: How long worker and trainer may take to start.
 START_S: Final = 45.0
 
@@ -34,6 +31,7 @@ START_S: Final = 45.0
 class Options:
     """What the command line chose."""
 
+    example: Example
     paced: bool
     report: Path
     #: None: a temporary folder, removed at the end
@@ -62,18 +60,17 @@ def run(options: Options, audience: Audience) -> None:
     """
     with ExitStack() as stack:
         folder = stack.enter_context(_folder(options.folder))
-        data = stack.enter_context(as_file(files("stream_app") / "data" / DATA))
         broker = stack.enter_context(EmbeddedBroker())  # 1
         config = folder / "stream_app.toml"
-        config.write_text(settings_text(folder / "state", data), encoding="utf-8")
+        config.write_text(options.example.settings_text(folder / "state"), encoding="utf-8")
         rooms = Rooms(configuration.load(config, {"kafka.bootstrap_servers": broker.bootstrap_servers}))
         children = _children(config, broker.bootstrap_servers, folder / "processes.log")
         audience.say(f"settings, state and logs are in {folder}")
         with _running(children):
-            session = stack.enter_context(_session(rooms, children[0], data, paced=options.paced))
+            session = stack.enter_context(_session(rooms, children[0], options))
             session.run(audience.show)  # 2
         # leaving the block has stopped the processes in order: 3
-        proof = audit(rooms.stores, rooms.fold(MODEL), lambda _: None)  # 4
+        proof = audit(rooms.stores, rooms.fold(options.example.name), lambda _: None)  # 4
         result = summary(session, proof)
         report.write(options.report, session.picture, result, config.read_text(encoding="utf-8"))  # 5
         audience.tell({**result, "report": str(options.report)})
@@ -124,18 +121,20 @@ def _running(children: list[Child]) -> Iterator[None]:
 
 
 @contextmanager
-def _session(rooms: Rooms, worker: Child, data: Path, *, paced: bool) -> Iterator[Session]:
-    rows = [{str(name): value for name, value in row.items()} for row in pd.read_csv(data).to_dict("records")]
+def _session(rooms: Rooms, worker: Child, options: Options) -> Iterator[Session]:
+    name = options.example.name
+    settings = rooms.settings.model_copy(update={"models": rooms.models})
     _await_model(rooms)
-    with rooms.subscriber([MODEL]) as subscriber, Producer(rooms.settings.kafka) as deliver:
+    with rooms.subscriber([name]) as subscriber, Producer(settings.kafka) as deliver:
         yield Session(
-            settings=rooms.settings,
+            name=name,
+            settings=settings,
             stores=rooms.stores,
             subscriber=subscriber,
             worker=worker,
-            rows=rows,
+            rows=read(options.example.data, rooms.model(name)),
             deliver=deliver,
-            paced=paced,
+            paced=options.paced,
         )
 
 

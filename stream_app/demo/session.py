@@ -5,26 +5,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from stream_app.demo.driver import LABEL_DELAY, Driver
-from stream_app.demo.view import Picture, Point
+from stream_app.demo.driver import Course, Driver, Telling, course_of
+from stream_app.demo.examples import poison
+from stream_app.demo.view import Picture, Point, measure_of
 from stream_app.errors import Outage
+from stream_app.model_settings import ModelSettings
 from stream_app.ports import ENDED, Deliver, Stores
 from stream_app.settings import Settings
 from stream_app.subscriber import LoadedModel, ModelSubscriber, Prediction
 from stream_app.supervisor import Child
-from stream_app.values import JobStatus
+from stream_app.values import JobStatus, Task
 from stream_app.worker.audit import Audit
 
-MODEL: Final = "electricity"
-#: Records a second of the paced stream.
-RATE: Final = 1_500
-#: Records sent but not yet in the log: the embedded broker forgets beyond about 5 MB a partition.
-MOST_AHEAD: Final = 6_000
 #: How long the worker may take for what is left when the stream has ended.
 FINISH_S: Final = 60.0
 LOOK_S: Final = 0.2
@@ -34,6 +30,8 @@ LOOK_S: Final = 0.2
 class Session:
     """One run of the demo against processes that are already started."""
 
+    #: name of the one model of the settings
+    name: str
     settings: Settings
     stores: Stores
     subscriber: ModelSubscriber
@@ -43,6 +41,7 @@ class Session:
     paced: bool
     picture: Picture = field(init=False)
     driver: Driver = field(init=False)
+    course: Course = field(init=False)
     kills: int = 0
     #: (time, newest window learned) of each swap
     swaps: list[tuple[float, int]] = field(default_factory=list)
@@ -52,10 +51,17 @@ class Session:
 
     def __post_init__(self) -> None:
         """Make the picture and the driver."""
-        self.picture = Picture(total=len(self.rows), label_delay=LABEL_DELAY)
-        target = self.settings.models[MODEL].target
-        self.driver = Driver(MODEL, self.rows, target, ask=self._ask, deliver=self.deliver)
+        model, self.course = self.model, course_of(len(self.rows))
+        measure, delay = measure_of(model.task), self.course.label_delay
+        self.picture = Picture(example=self.name, measure=measure, total=len(self.rows), label_delay=delay)
+        tell = Telling(course=self.course, poison=poison(model, self.rows[0]))
+        self.driver = Driver(self.name, self.rows, model.target, tell=tell, ask=self._ask, deliver=self.deliver)
         self.subscriber.on_swap(self._swapped)
+
+    @property
+    def model(self) -> ModelSettings:
+        """The model's settings, its features filled in."""
+        return self.settings.models[self.name]
 
     def run(self, show: Callable[[Picture], None]) -> None:
         """Stream everything, killing the worker once in the middle, and wait until all of it is learned."""
@@ -81,21 +87,21 @@ class Session:
             self._failure = error
 
     def _pace(self, predicted: int) -> None:
-        ahead_s = predicted / RATE - (time.time() - self._started)
+        ahead_s = predicted / self.course.rate - (time.time() - self._started)
         if self.paced and ahead_s > 0:
             time.sleep(ahead_s)
         for _ in self._waiting(FINISH_S, "the worker does not keep up"):
-            if self.driver.sent.total - self._taken_in() < MOST_AHEAD:
+            if self.driver.sent.total - self._taken_in() < self.course.most_ahead:
                 return
 
     def _ask(self, features: Sequence[Mapping[str, Any]]) -> Sequence[Prediction] | None:
-        if self.subscriber.current(MODEL) is None:
+        if self.subscriber.current(self.name) is None:
             return None
-        return self.subscriber.predict(MODEL, features)
+        return self.subscriber.predict(self.name, features)
 
     def _taken_in(self) -> int:
         """Return the number of messages of our one partition that the log has dealt with."""
-        return max(self.stores.log.positions(MODEL).values(), default=0)
+        return max(self.stores.log.positions(self.name).values(), default=0)
 
     def _kill_in_the_middle(self) -> None:
         if not self.kills and self.picture.predicted >= len(self.rows) // 2:
@@ -107,7 +113,7 @@ class Session:
         for _ in self._waiting(FINISH_S, "the worker did not finish the stream"):
             self._look()
             show(self.picture)
-            jobs = self.stores.jobs.history(MODEL)
+            jobs = self.stores.jobs.history(self.name)
             if self._taken_in() >= self.driver.sent.total and all(job.status in ENDED for job in jobs):
                 return
 
@@ -132,25 +138,26 @@ class Session:
 
     def _look(self) -> None:
         """Read what is new from the database."""
-        newest = self.stores.log.metrics(MODEL, newest=1)
+        newest = self.stores.log.metrics(self.name, newest=1)
         if newest:
             self._add_point(newest[0])
             self._note_drift(newest[0])
-        for job in reversed(self.stores.jobs.history(MODEL)):
+        for job in reversed(self.stores.jobs.history(self.name)):
             if self._seen.get(f"job {job.id}") != job.status:
                 self._seen[f"job {job.id}"] = job.status
                 self._note_job(job.id, job.trigger, job.status, job.reason)
 
     def _add_point(self, metrics: Mapping[str, Any]) -> None:
-        status, sent = self.subscriber.status()[MODEL], self.driver.sent
+        status, sent = self.subscriber.status()[self.name], self.driver.sent
         served, baselines = metrics["served"], metrics["baselines"]
+        score = f"rolling_{self.picture.measure.score}"
         self.picture.points.append(
             Point(
                 at_s=self._now(),
                 learned=metrics["learned"],
-                served=served.get("rolling_accuracy"),
-                no_change=baselines["served_no_change"].get("rolling_accuracy"),
-                online=metrics["prequential"].get("rolling_accuracy"),
+                served=served.get(score),
+                no_change=baselines["served_no_change"].get(score),
+                online=metrics["prequential"].get(score),
                 freshness_s=status.freshness_s,
             )
         )
@@ -174,31 +181,43 @@ class Session:
 def summary(session: Session, audit: Audit) -> dict[str, Any]:
     """Return what the demo proved."""
     sent, stores = session.driver.sent, session.stores
-    [newest] = stores.log.metrics(MODEL, newest=1)
+    [newest] = stores.log.metrics(session.name, newest=1)
     elsewhere = [counts["dead_lettered"] for counts in audit.elsewhere.values()]
-    freshness = _freshness(session, stores.log.metrics(MODEL))
-    ended = [job for job in stores.jobs.history(MODEL) if job.status in {JobStatus.SUCCEEDED, JobStatus.REJECTED}]
+    freshness = _freshness(session, stores.log.metrics(session.name))
+    ended = [
+        job for job in stores.jobs.history(session.name) if job.status in {JobStatus.SUCCEEDED, JobStatus.REJECTED}
+    ]
     return {
         "records_sent": sent.total,
         "records_learned": audit.counts["learned"],
         "records_dead_lettered": audit.counts["dead_lettered"] + sum(elsewhere),
         "duplicates_skipped": audit.counts["duplicates"],
         "windows": audit.windows,
-        "versions": len(stores.registry.versions(MODEL)),
+        "versions": len(stores.registry.versions(session.name)),
         "promotions": audit.promotions,
         "retrains_decided": len(ended),
         "drifts": audit.drifts,
-        "reloads": session.subscriber.status()[MODEL].reloads,
+        "reloads": session.subscriber.status()[session.name].reloads,
         "kills": session.kills,
-        "label_delay_records": LABEL_DELAY,
-        "accuracy_served": newest["served"]["accuracy"],
-        "accuracy_no_change": newest["baselines"]["served_no_change"]["accuracy"],
+        "label_delay_records": session.course.label_delay,
+        **_scores(session.model.task, newest),
         "freshness_p50_s": None if not len(freshness) else round(float(np.quantile(freshness, 0.5)), 3),
         "freshness_p95_s": None if not len(freshness) else round(float(np.quantile(freshness, 0.95)), 3),
         "probe_hash_live": audit.probe_hash_live,
         "probe_hash_replayed": audit.probe_hash_replayed,
         "log_verified": audit.ok,
         "seconds": round(session.picture.points[-1].at_s, 1) if session.picture.points else None,
+    }
+
+
+def _scores(task: Task, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was served beside the baseline, both over the rows whose predictions were served."""
+    served, no_change = metrics["served"], metrics["baselines"]["served_no_change"]
+    names = ("mae", "rmse") if task is Task.REGRESSION else ("accuracy",)
+    return {
+        f"{name}_{who}": scores[name]
+        for name in names
+        for who, scores in (("served", served), ("no_change", no_change))
     }
 
 
@@ -215,31 +234,3 @@ def _freshness(session: Session, metrics: Sequence[Mapping[str, Any]]) -> np.nda
         waits += [at - sent for sent in session.driver.sent.times[known:upto]]
         known = max(known, upto)
     return np.array(waits)
-
-
-def settings_text(root: Path, data: Path) -> str:
-    """Return the settings file of the demo."""
-    return f"""# The settings of `stream-app demo`: what you would write for a stream of your own.
-[storage]
-root = "{root}"
-
-[kafka]
-session_timeout_s = 4
-request_timeout_s = 10
-incarnation = "follow"
-
-[http]
-worker_port = 0
-trainer_port = 0
-
-[models.{MODEL}]
-task = "binary"
-target = "class"
-data = "{data}"
-
-[models.{MODEL}.publish]
-every_s = 0.5
-
-[models.{MODEL}.retrain]
-every_records = 10000
-"""

@@ -1,6 +1,6 @@
 """The live picture of the demo in a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -9,6 +9,8 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+
+from stream_app.values import Task
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 WIDTH: Final = 50
@@ -21,6 +23,37 @@ MARKS: Final[Mapping[str, tuple[str, str]]] = {
     "retrain": ("●", "magenta"),
     "kill": ("✖", "bold red"),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """Which score is drawn, and on which scale."""
+
+    #: its name among the metrics
+    score: str
+    #: its name for people
+    title: str
+    #: bottom of the scale: below is no news
+    low: float
+    #: top of the scale, None: the largest value
+    high: float | None
+    #: how Python formats a value
+    form: str
+
+    def top(self, values: Iterable[float | None]) -> float:
+        """Return the top of the scale on which these values are drawn."""
+        if self.high is not None:
+            return self.high
+        return max((v for v in values if v is not None), default=0.0) or 1.0
+
+
+def measure_of(task: Task) -> Measure:
+    """Return what is drawn for a task."""
+    if task is Task.REGRESSION:
+        return Measure(score="mae", title="mean absolute error", low=0.0, high=None, form=".3f")
+    # of two classes a coin names half of them
+    low = 0.4 if task is Task.BINARY else 0.0
+    return Measure(score="accuracy", title="accuracy", low=low, high=1.0, form=".1%")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +75,8 @@ class Point:
 class Picture:
     """Everything that the live view, the summary and the report show."""
 
+    example: str
+    measure: Measure
     total: int
     label_delay: int
     predicted: int = 0
@@ -70,8 +105,9 @@ def render(picture: Picture, bar: Progress) -> RenderableType:
     served = [p.served for p in points]
     no_change = [p.no_change for p in points]
     curves = Table.grid(padding=(0, 1))
-    curves.add_row("served accuracy", _sparkline(served), _percent(served))
-    curves.add_row("no-change baseline", _sparkline(no_change), _percent(no_change))
+    top = picture.measure.top([*served, *no_change])
+    for name, values in ((f"served {picture.measure.title}", served), ("no-change baseline", no_change)):
+        curves.add_row(name, _sparkline(values, picture.measure.low, top), _newest(values, picture.measure.form))
     curves.add_row("", _marks(picture, points), "")
     facts = Table.grid(padding=(0, 2))
     for name, value in picture.facts.items():
@@ -89,15 +125,14 @@ def _thinned(points: Sequence[Point]) -> Sequence[Point]:
     return [points[(i + 1) * len(points) // WIDTH - 1] for i in range(WIDTH)]
 
 
-def _sparkline(values: Sequence[float | None]) -> Text:
-    """Draw 40 % to 100 %: below is no news."""
-    steps = [" " if v is None else BARS[max(0, min(7, int((v - 0.4) / 0.6 * 8)))] for v in values]
+def _sparkline(values: Sequence[float | None], low: float, top: float) -> Text:
+    steps = [" " if v is None else BARS[max(0, min(7, int((v - low) / (top - low) * 8)))] for v in values]
     return Text("".join(steps).ljust(WIDTH), style="cyan")
 
 
-def _percent(values: Sequence[float | None]) -> str:
+def _newest(values: Sequence[float | None], form: str) -> str:
     newest = next((v for v in reversed(values) if v is not None), None)
-    return "" if newest is None else f"{newest:.1%}"
+    return "" if newest is None else format(newest, form)
 
 
 def _marks(picture: Picture, points: Sequence[Point]) -> Text:
