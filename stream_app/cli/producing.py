@@ -49,7 +49,7 @@ def produce(  # noqa: PLR0913 - each is an option of the command
     )
     with argument("FILE"):
         feeding.check(feed)
-    _check_topic(settings.kafka, feed.topic)
+    check_topic(settings.kafka, feed.topic)
     with Producer(settings.kafka) as deliver, _bar(feed.topic) as show, argument("FILE"):
         done = feeding.send(feed, deliver, rate=rate, limit=limit, report=show)
     if as_json:
@@ -58,7 +58,7 @@ def produce(  # noqa: PLR0913 - each is an option of the command
         note(f"Sent {done.sent} records to {feed.topic}; {done.skipped} rows without a label were left out.")
 
 
-def _check_topic(settings: KafkaSettings, topic: str) -> None:
+def check_topic(settings: KafkaSettings, topic: str) -> None:
     """Say at once, not after the timeout of a delivery, that a topic or the broker is not there."""
     try:
         topics.partition_count(client.admin(settings), topic)
