@@ -25,6 +25,7 @@ from stream_app.stream.app import run_worker as run_app
 from stream_app.telemetry import logs
 from stream_app.telemetry.health import Check, HealthServer, Served
 from stream_app.telemetry.metrics import CONTENT_TYPE, PrometheusObserver
+from stream_app.trainer.halts import HaltWatch
 from stream_app.worker.handler import TICK_S
 from stream_app.worker.tidying import TIDY_EVERY_S
 
@@ -46,6 +47,7 @@ def run_worker(settings: Settings) -> int:
     observe = PrometheusObserver()
     observe("build_info", version=__version__)
     settings = checked(settings)
+    observe.expect(settings.models)
     rooms = Rooms(settings, observe=_Herald(observe))
     with ExitStack() as stack:
         deliver = stack.enter_context(Producer(settings.kafka))
@@ -76,11 +78,14 @@ def run_trainer(settings: Settings) -> int:
     observe = PrometheusObserver()
     observe("build_info", version=__version__)
     settings = checked(settings)
+    observe.expect(settings.models)
     rooms = Rooms(settings, observe=observe)
     service, sweeper = rooms.trainer(), rooms.sweeper()
     stop = stop_event()
     # beside the retrains, which may take hours; nothing waits for it at the end: it only deletes, file by file
     threading.Thread(target=sweeper.run, args=(stop,), name="sweeper", daemon=True).start()
+    halts = HaltWatch(rooms.stores.partitions, observe)
+    threading.Thread(target=halts.run, args=(stop,), name="halts", daemon=True).start()
     with _health(settings, "trainer_port", observe, live={}, ready={}):
         _log.info("trainer started", extra=_about(settings))
         service.run(stop)

@@ -134,7 +134,7 @@ class ModelSubscriber:
     def predict(self, model: str, records: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         """Return one prediction a record of feature values, all from one version.
 
-        Raises InvalidRecord that names a bad field, and NotFound while nothing is loaded.
+        Raises InvalidRecord that names the bad record, field and value, and NotFound while nothing is loaded.
         """
         loaded = self.current(model)
         if loaded is None:
@@ -220,6 +220,7 @@ class ModelSubscriber:
         with self._changed:
             self._changed.notify_all()
         self._observe("model_reloads", model=loaded.model)
+        self._observe("model_info", model=loaded.model, version=loaded.version, algorithm=loaded.algorithm)
         details = {"version": loaded.version, "digest": loaded.digest, "promotion_seq": loaded.promotion_seq}
         details |= {"freshness_s": loaded.loaded_at - loaded.trained_through_at, "subscriber": self._name}
         self._notices.send(MODEL_LOADED, loaded.model, seq=loaded.trained_through_seq, details=details)

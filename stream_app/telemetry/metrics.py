@@ -5,9 +5,10 @@ alone. Values of labels are bounded: whoever sends records must not be able to m
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import product
 from typing import Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -99,6 +100,7 @@ METRICS: Final = (
     _gauge("model_age", "_seconds", "Time since the newest full retrain of a model.", "model"),
     _gauge("last_commit_timestamp", "_seconds", "When the newest window was committed, since the epoch.", "model"),
     _gauge("consumer_lag", "", "Offsets between a partition's end and our position.", "topic", "partition", "group"),
+    _gauge("halted_partitions", "", "Partitions at a stand until a person acts: their records were too bad.", "topic"),
     _gauge("build_info", "", "1; what runs here.", "version"),
     Metric(
         fact="model_retraining_triggered",
@@ -138,6 +140,20 @@ METRICS: Final = (
     ),
 )
 
+#: Values that the labels of a fact will have beside the model's name, for what is exported before it happens.
+_EXPECTED: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "events_consumed": {"outcome": ("learned", "late", "corrections", "duplicates", "dead_lettered")},
+    "duplicates_skipped": {},
+    "windows_quarantined": {},
+    "snapshots_published": {},
+    "checkpoints_saved": {},
+    "checkpoints_broken": {"reason": ("missing", "digest", "hmac")},
+    "model_refused": {"reason": ("absent", "artifact", "event", "predict")},
+    "model_reloads": {},
+    "model_retraining_success": {},
+    "model_retraining_duration": {"status": ("success", "failed")},
+}
+
 Series: TypeAlias = Counter | Gauge | Histogram
 
 
@@ -174,6 +190,13 @@ class PrometheusObserver:
         except ValueError:  # a counter cannot fall
             self._misreported.inc()
 
+    def expect(self, models: Iterable[str]) -> None:
+        """Export what may happen to these models before it does: `increase()` cannot see how a series began."""
+        known = tuple(models)
+        for fact, values in _EXPECTED.items():
+            for exported in self._fed[fact]:
+                exported.begin({_MODEL[0]: known, **values})
+
     def exposition(self) -> bytes:
         """Return everything in Prometheus's text format, of content type `CONTENT_TYPE`."""
         return generate_latest(self._registry)
@@ -197,6 +220,11 @@ class _Exported:
             return
         values = [self._bound(name, labels[name]) for name in self._names]
         _feed(self._series.labels(*values) if values else self._series, amount)
+
+    def begin(self, values: Mapping[str, Sequence[str]]) -> None:
+        """Export the series of all these values of the labels, from 0 on."""
+        for combination in product(*(values[name] for name in self._names)):
+            self._series.labels(*map(self._bound, self._names, combination))
 
     def _show_only(self, labels: Mapping[str, str], amount: float) -> None:
         """Replace the series of the same key; its other labels need no bound, there is one of each at a time."""

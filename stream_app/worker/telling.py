@@ -28,7 +28,10 @@ def tell(observe: Observer, window: Window, report: FoldReport, fold: Fold, now:
 
 
 def _tell_scores(observe: Observer, report: FoldReport, model: str) -> None:
-    for split in ("prequential", "served"):
-        for metric, value in report.metrics[split].items():
+    scores = report.metrics
+    splits = {"prequential": scores["prequential"], "served": scores["served"]}
+    splits |= {f"baseline_{name}": baseline for name, baseline in scores["baselines"].items()}
+    for split, values in splits.items():
+        for metric, value in values.items():
             if isinstance(value, int | float):
                 observe("model_score", amount=float(value), model=model, metric=metric, split=split)

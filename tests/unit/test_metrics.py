@@ -131,3 +131,14 @@ def test_the_table_in_the_docs_is_the_declarations() -> None:
         name = metric.name + ("_total" if metric.kind is Kind.COUNTER else "")
         row = f"| `{name}` | {metric.kind.name.lower()} | {', '.join(metric.labels) or '–'} | {metric.sentence} |"  # noqa: RUF001 - a dash in prose
         assert row in table
+
+
+def test_what_may_happen_to_a_model_is_exported_before_it_does(observer: PrometheusObserver) -> None:
+    observer.expect(["a", "b"])
+    broken = samples(observer, "stream_app_checkpoints_broken_total")
+    assert len(broken) == 6
+    assert set(broken.values()) == {0.0}
+    failed = (("model_name", "a"), ("status", "failed"))
+    assert samples(observer, "model_retraining_duration_seconds_count")[failed] == 0
+    observer("checkpoints_broken", model="a", reason="hmac")
+    assert samples(observer, "stream_app_checkpoints_broken_total")[(("model", "a"), ("reason", "hmac"))] == 1

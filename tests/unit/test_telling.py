@@ -27,6 +27,7 @@ def test_what_became_of_the_records_is_reported_with_the_scores() -> None:
     assert facts["window_size_events"] == 20
     assert facts["event_to_learned"] == 5.0
     assert facts["prequential rows"] == 20
+    assert {"baseline_no_change accuracy", "baseline_majority accuracy"} <= facts.keys()
     assert "windows_quarantined" not in facts
 
 
