@@ -1,0 +1,12 @@
+"""The routes, a module for each group of them; a new module is one more line here."""
+
+from typing import Final
+
+from fastapi import APIRouter
+
+from stream_app.serving.routes import health, predict
+
+ROUTERS: Final[tuple[APIRouter, ...]] = (
+    health.router,
+    predict.router,
+)

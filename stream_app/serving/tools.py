@@ -1,0 +1,58 @@
+"""What the routes work with, as the composition root hands it over."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from fastapi import Depends, Request
+
+from stream_app.core.schema import Schema
+from stream_app.model_settings import ModelSettings
+from stream_app.ports import Clock, Deliver, Observer, Stores
+from stream_app.serving.doors import Caller, Guard
+from stream_app.serving.errors import Problem
+from stream_app.serving.health import Health
+from stream_app.serving.predicting import Predictor
+from stream_app.serving_ports import Audit, Deed, PredictionStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """Everything a route may need; what blocks is called in a thread."""
+
+    #: by name, features and classes filled in
+    models: Mapping[str, ModelSettings]
+    schemas: Mapping[str, Schema]
+    stores: Stores
+    predictions: PredictionStore
+    predictor: Predictor
+    guard: Guard
+    audit: Audit
+    #: to Kafka, delivery awaited
+    deliver: Deliver
+    health: Health
+    max_records: int
+    clock: Clock
+    observe: Observer
+
+    def note(self, caller: Caller, action: str, *, model: str | None = None, **details: Any) -> None:  # noqa: ANN401 - JSON
+        """Write down who changed something; raises Outage."""
+        self.audit.note(Deed(at=self.clock(), actor=caller.name, action=action, model=model, details=details))
+
+
+def tools(request: Request) -> Tools:
+    """Return the application's tools."""
+    found: Tools = request.app.state.tools
+    return found
+
+
+def caller(request: Request) -> Caller:
+    """Return who asks, on a route with a scope."""
+    found: Caller | None = getattr(request.state, "caller", None)
+    if found is None:
+        raise Problem(500, "a route without a scope asked who calls")
+    return found
+
+
+ToolsOf: TypeAlias = Annotated[Tools, Depends(tools)]
+CallerOf: TypeAlias = Annotated[Caller, Depends(caller)]
