@@ -20,9 +20,9 @@ class WindowSettings(Section):
     max_age_s: float = Field(0.25, gt=0, description="after its first record")
     inline_bytes: int = Field(65_536, ge=0, description="smaller windows travel inside the transaction")
     progress_records: int = Field(
-        100_000, ge=1, description="records of others on the partition until a header-only window"
+        10_000, ge=1, description="records of others on the partition until a header-only window"
     )
-    progress_s: float = Field(60, gt=0, description="or so long")
+    progress_s: float = Field(10, gt=0, description="or so long")
     checkpoint_windows: int = Field(50, ge=1, description="windows between two checkpoints")
     checkpoint_rows: int = Field(200_000, ge=1, description="or so many rows")
 

@@ -114,7 +114,7 @@ def _columns_of_equals(schema: Schema, records: Sequence[Record]) -> _Columns | 
     first = records[0] if records else {}
     if not first or set(map(len, records)) != {len(first)}:
         return None
-    envelope = _is_envelope(schema, first)
+    envelope = _is_envelope(first)
     try:
         deque(map(itemgetter(*first), records), maxlen=0)  # KeyError: another set of keys
         return _Columns(
@@ -139,13 +139,14 @@ def _columns(schema: Schema, records: Sequence[Record]) -> _Columns:
     )
 
 
-def _is_envelope(schema: Schema, record: Record) -> bool:
-    return type(record.get("features")) is dict and not schema.declares("features")
+def _is_envelope(record: Record) -> bool:
+    # also where a feature has that name: no value of a feature is an object
+    return type(record.get("features")) is dict
 
 
 def _envelope(schema: Schema, record: Record) -> Record:
     """Return the record in its envelope form; raises InvalidRecord if it has no label."""
-    envelope = _is_envelope(schema, record)
+    envelope = _is_envelope(record)
     for name in ("label", schema.target, "actual_value", "true_label") if envelope else (schema.target,):
         if record.get(name) is not None:
             meta = {m: record[m] for m in META if m in record and (envelope or not schema.declares(m))}

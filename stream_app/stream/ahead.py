@@ -119,6 +119,7 @@ def _raise(entry: Any, tp: TP) -> None:  # noqa: ANN401
     except OffsetOutOfRangeError as error:
         (offset,) = error.args[0].values()
         raise Misconfigured(
-            f"{tp.topic}/{tp.partition}: offset {offset}, the next to learn, is not in the topic (any more): retention "
-            "deleted records before they were learned, or the topic was truncated. Nothing was skipped"
+            f"{tp.topic}/{tp.partition}: offset {offset}, the next to read, is not in the topic (any more): retention "
+            "deleted records before they were read, or the topic was truncated. Nothing was skipped: restore the "
+            "records, or create the topic anew and set kafka.incarnation = 'follow' to go on without them"
         ) from error

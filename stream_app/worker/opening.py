@@ -112,6 +112,10 @@ class Opener:
         unloaded = sealer.reload(fold)
         if unloaded is not None:
             self.hands.observe("model_refused", model=fold.model, reason="artifact")
+            _log.error(
+                "the champion cannot be loaded: its scores stop, and subscribers refuse it as well",
+                extra={"model": fold.model, "version": fold.champion, "why": str(unloaded)},
+            )
         intake = ModelIntake(
             fold.schema,
             TimePolicy(max_skew_s=settings.max_skew_s, lateness_s=settings.lateness_s),

@@ -1,5 +1,6 @@
 """Sealing a window: what must be known before the commit, because a replay cannot find it out again."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
@@ -20,6 +21,7 @@ from stream_app.values import (
 )
 from stream_app.worker.hands import Hands
 
+_log = logging.getLogger(__name__)
 #: Outputs of a loaded batch model in the shapes of `core.contenders`.
 Predict: TypeAlias = Callable[[Features], Floats]
 #: Fetches, verifies and loads a batch version; raises Corrupt or Outage.
@@ -93,6 +95,7 @@ class Sealer:
             except Exception:  # noqa: BLE001 - any: a batch model that cannot answer must not stop the learning
                 del self._loaded[number]
                 self._observe("model_refused", model=self._model, reason="predict")
+                _log.exception("a version cannot predict; its scores stop", extra={"version": number})
         return outputs
 
     def _answers(self, fold: Fold) -> tuple[ControlEntry, ...]:

@@ -71,6 +71,15 @@ def test_mixed_forms_in_one_run_are_taken_apart_one_by_one() -> None:
     assert rows.sources == [None, "s", None]
 
 
+def test_a_feature_called_features_is_a_feature_in_both_forms() -> None:
+    schema = Schema(task=Task.BINARY, target="y", fields=(Field(name="features", type="number"),), classes=(0, 1))
+    flat, enveloped = {"features": 2.5, "y": 1}, {"features": {"features": 2.5}, "label": 1}
+    for record in (flat, enveloped):
+        rows, rejected = canonicalise(schema, TIMES, batch([record]))
+        assert not rejected
+        assert (rows.features.numeric.tolist(), rows.labels.tolist()) == ([[2.5]], [1.0])
+
+
 def test_the_target_under_its_own_name_is_a_label_in_an_envelope() -> None:
     assert rows_of({"features": {"a": 1}, "actual_value": "yes"}).labels.tolist() == [1.0]
 
