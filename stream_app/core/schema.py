@@ -7,6 +7,7 @@ fails is looked at record by record, to name what is wrong with which record.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -119,8 +120,8 @@ class Schema:
             )
             texts = [encode(records) for encode in categories]
             self._refuse_extra(records)
-        except (InvalidRecord, KeyError, TypeError) as error:
-            raise self._culprit(records) from error
+        except (InvalidRecord, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise self.culprit(records)[1] from error
         return Features(
             numeric=numeric,
             categorical=np.column_stack(texts) if texts else np.empty((len(records), 0), dtype=object),
@@ -146,7 +147,7 @@ class Schema:
             raise InvalidRecord("wrong_type", "a number")
         matrix = np.array(values, dtype=np.float64).reshape(-1, len(self.numeric))
         lows, highs = self._bounds
-        if np.any((matrix < lows) | (matrix > highs)):
+        if not np.all((matrix >= lows) & (matrix <= highs)):  # NaN, which is no value, is not within them
             raise InvalidRecord("out_of_bounds", "a number")
         return matrix
 
@@ -155,18 +156,23 @@ class Schema:
         numbers = self._encoders[0]
         return np.array([n.low for n in numbers]), np.array([n.high for n in numbers])
 
-    def _culprit(self, records: Sequence[Mapping[str, Any]]) -> InvalidRecord:
-        """Return what is wrong with the first bad record, in words for people."""
-        for record in records:
+    def culprit(self, records: Sequence[Mapping[str, Any]]) -> tuple[int, InvalidRecord]:
+        """Return the place of the first bad record among some that `features` refused, and what is wrong with it."""
+        for place, record in enumerate(records):
             try:
-                for numbers in self._encoders[0]:
-                    numbers.check(record)
-                for categories in self._encoders[1]:
-                    categories.check(record)
-                self._refuse_extra([record])
+                self._check(record)
             except InvalidRecord as error:
-                return error
-        return InvalidRecord("wrong_type", "the features are not a JSON object")
+                return place, error
+        return 0, InvalidRecord("wrong_type", "the features are not a JSON object")
+
+    def _check(self, record: Mapping[str, Any]) -> None:
+        if not isinstance(record, Mapping):
+            raise InvalidRecord("wrong_type", f"{_shown(record)}, expected an object of feature values")
+        for numbers in self._encoders[0]:
+            numbers.check(record)
+        for categories in self._encoders[1]:
+            categories.check(record)
+        self._refuse_extra([record])
 
     def _refuse_extra(self, records: Sequence[Mapping[str, Any]]) -> None:
         if self.extra_features == "ignore":
@@ -208,20 +214,26 @@ class _Numbers:
         if not set(map(type, raw)) <= self._types:
             raise InvalidRecord("wrong_type", self.field.name)
         column = np.array(raw, dtype=np.float64)
-        # NaN stands for an explicit missing value here, so only what compares as outside is refused
-        if np.any((column < self.low) | (column > self.high)):
+        is_missing = np.isnan(column) & (not self.field.required)
+        if not np.all(is_missing | ((column >= self.low) & (column <= self.high))):
             raise InvalidRecord("out_of_bounds", self.field.name)
         return column
 
     def check(self, record: Mapping[str, Any]) -> None:
         """Raise InvalidRecord with the reason if the record's field is bad."""
         name, value = self.field.name, record.get(self.field.name)
-        if value is None and self.field.required:
-            raise InvalidRecord("missing_field", f"field {name!r} is missing, expected a number")
+        if value is None:
+            if self.field.required:
+                raise InvalidRecord("missing_field", f"field {name!r} is missing, expected a number")
+            return
         if type(value) not in self._types:
             raise InvalidRecord("wrong_type", f"field {name!r} is {_shown(value)}, expected a number")
-        if value is not None and not self.low <= value <= self.high:
-            raise InvalidRecord("out_of_bounds", f"field {name!r} is {value!r}, expected {self.low:g} to {self.high:g}")
+        # NaN, the only number that differs from itself, is an optional one that is missing
+        is_missing = value != value and not self.field.required  # noqa: PLR0124 - isnan knows no large integers
+        if not is_missing and not self.low <= value <= self.high:
+            raise InvalidRecord(
+                "out_of_bounds", f"field {name!r} is {_text(value)[:60]}, expected {self.low:g} to {self.high:g}"
+            )
 
 
 class _Categories:
@@ -252,7 +264,8 @@ class _Categories:
 
     def _spelled(self, value: object) -> str:
         if isinstance(value, bool | int):
-            return json.dumps(value)
+            with suppress(ValueError):  # more digits than Python writes
+                return json.dumps(value)
         raise InvalidRecord("wrong_type", f"field {self.field.name!r} is {_shown(value)}, expected a category")
 
 
@@ -264,9 +277,10 @@ class _Target:
 
     def __call__(self, labels: Sequence[Any]) -> Floats:
         if set(map(type, labels)) <= {int, float}:
-            column = np.array(labels, dtype=np.float64)
-            if np.all(np.abs(column) <= LARGEST):
-                return column
+            with suppress(OverflowError):  # an integer beyond all floats: it is named below
+                column = np.array(labels, dtype=np.float64)
+                if np.all(np.abs(column) <= LARGEST):
+                    return column
         bad = next(v for v in labels if type(v) not in {int, float} or not abs(v) <= LARGEST)
         raise InvalidRecord(
             "bad_label", f"label {self._target!r} is {_shown(bad)}, expected a number within ±{LARGEST:g}"
@@ -300,4 +314,11 @@ class _Classes:
 
 
 def _shown(value: object) -> str:
-    return f"{type(value).__name__} {str(value)[:60]!r}"
+    return f"{type(value).__name__} {_text(value)[:60]!r}"
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python does not write integers of thousands of digits
+        return "of too many digits"

@@ -7,8 +7,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from stream_app.core.schema import Schema
+from stream_app.errors import InvalidRecord
 from stream_app.storage.packing import UnpackedModel
-from stream_app.values import Floats, Task
+from stream_app.values import Features, Floats, Task
 
 Class: TypeAlias = bool | int | str
 
@@ -51,11 +52,24 @@ class LoadedModel:
     unpacked: UnpackedModel
 
     def predict(self, records: Sequence[Mapping[str, Any]]) -> list[Prediction]:
-        """Return one prediction a record of feature values; raises InvalidRecord that names a bad field."""
+        """Return one prediction a record of feature values, e.g. [{"period": 0.1, "nswprice": 0.06}].
+
+        Raises InvalidRecord that names the first bad record by its place in the list, field, value and what was
+        expected. NaN and None are missing values: only features that are not required may be missing.
+        """
+        if not isinstance(records, Sequence) or isinstance(records, str | bytes):
+            shown = type(records).__name__
+            raise InvalidRecord("wrong_type", f"records is of type {shown}, expected a list of objects, one a record")
         if not records:
             return []
-        outputs = self.unpacked.predict(self.schema.features(records))
-        return [self._prediction(output) for output in outputs]
+        return [self._prediction(output) for output in self.unpacked.predict(self._features(records))]
+
+    def _features(self, records: Sequence[Mapping[str, Any]]) -> Features:
+        try:
+            return self.schema.features(records)
+        except InvalidRecord as error:
+            place, cause = self.schema.culprit(records)
+            raise InvalidRecord(cause.reason, f"records[{place}]: {cause}") from error
 
     def _prediction(self, output: Floats) -> Prediction:
         answer, label, probabilities = self._answer(output)

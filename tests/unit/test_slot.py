@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +46,12 @@ def loaded(estimator: object, schema: Schema, *, version: str = "3", promotion_s
     )
 
 
+OPTIONAL = Schema(
+    task=Task.BINARY, target="y", fields=(replace(FIELDS[0], required=False), FIELDS[1]), classes=("no", "yes")
+)
+CATEGORIES = Schema(
+    task=Task.BINARY, target="y", fields=tuple(replace(f, type="category") for f in FIELDS), classes=("no", "yes")
+)
 BINARY = Schema(task=Task.BINARY, target="y", fields=FIELDS, classes=("no", "yes"))
 UNTRAINED = loaded(linear_model.LogisticRegression(), BINARY)
 
@@ -138,7 +145,50 @@ def test_a_regression_predicts_the_value() -> None:
     assert prediction.probabilities == {}
 
 
-def test_a_bad_record_is_named_and_no_records_are_no_predictions() -> None:
-    with pytest.raises(InvalidRecord, match="'b'"):
-        UNTRAINED.predict([{"a": 1.0, "b": 2.0}, {"a": 1.0, "b": "x"}])
+GOOD = {"a": 1, "b": 2}
+NO_NUMBERS: list[tuple[object, str]] = [
+    (None, "field 'b' is missing, expected a number"),
+    ("x", "field 'b' is str 'x', expected a number"),
+    (True, "field 'b' is bool 'True', expected a number"),
+    (float("nan"), r"field 'b' is nan, expected -1e\+15 to 1e\+15"),
+    (float("inf"), "field 'b' is inf, expected"),
+    (1e300, r"field 'b' is 1e\+300, expected"),
+    (10**400, r"field 'b' is 10{59}, expected"),
+    (10**5000, "field 'b' is of too many digits, expected"),
+]
+
+
+@pytest.mark.parametrize(("value", "said"), NO_NUMBERS, ids=[said for _, said in NO_NUMBERS])
+def test_a_bad_value_is_named_with_its_field_and_the_place_of_its_record(value: object, said: str) -> None:
+    with pytest.raises(InvalidRecord, match=rf"^records\[1\]: {said}"):
+        UNTRAINED.predict([GOOD, {"a": 1.0, "b": value}, {"a": 1.0, "b": "y"}])
+
+
+NO_RECORDS: list[tuple[Any, str]] = [
+    ({"a": 1.0, "b": 2.0}, "^records is of type dict, expected a list of objects"),
+    ("abc", "^records is of type str, expected a list of objects"),
+    (None, "^records is of type NoneType, expected a list of objects"),
+    ([GOOD, None], r"^records\[1\]: NoneType 'None', expected an object of feature values"),
+    (["abc"], r"^records\[0\]: str 'abc', expected an object of feature values"),
+    ([[1.0, 2.0]], r"^records\[0\]: list '\[1.0, 2.0\]', expected an object of feature values"),
+]
+
+
+@pytest.mark.parametrize("schema", [BINARY, OPTIONAL, CATEGORIES], ids=["numbers", "optional", "categories"])
+@pytest.mark.parametrize(("records", "said"), NO_RECORDS)
+def test_what_is_no_list_of_records_is_refused_in_words(records: list[Any], said: str, schema: Schema) -> None:
+    """Whatever way a schema takes a record apart, what is none does not end in an error of that way."""
+    with pytest.raises(InvalidRecord, match=said):
+        replace(UNTRAINED, schema=schema).predict(records)
+
+
+def test_no_records_are_no_predictions() -> None:
     assert UNTRAINED.predict([]) == []
+
+
+def test_nan_is_a_missing_value_where_one_may_be_missing() -> None:
+    optional = replace(UNTRAINED, schema=OPTIONAL)
+    nan, none = optional.predict([{"a": float("nan"), "b": 2.0}, {"a": None, "b": 2.0}])
+    assert nan == none
+    with pytest.raises(InvalidRecord, match="'b'"):
+        optional.predict([{"a": float("nan"), "b": "x"}])
