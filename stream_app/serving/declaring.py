@@ -35,6 +35,8 @@ SECURITY_SCHEMES: Final = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
+#: What stands in the document for a route that needs no key; one without any word was forgotten.
+NO_SCOPE: Final = "none"
 _JSON: Final = "application/json"
 _ERROR: Final = {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
 _ALWAYS: Final = {500: "something went wrong here", 503: "not now: see Retry-After, or the checks in the body"}
@@ -62,7 +64,7 @@ def door(
     failures = _ALWAYS | (_GUARDED if scope else {}) | (_WITH_BODY if body else {}) | dict(errors or {})
     told = {status: {"description": words, "content": _ERROR} for status, words in failures.items()}
     shown = {status: {"description": words, "content": _example(one)} for status, (words, one) in answers.items()}
-    extra: dict[str, Any] = {"x-scope": scope.value if scope else None}
+    extra: dict[str, Any] = {"x-scope": scope.value if scope else NO_SCOPE}
     if scope:
         extra["security"] = [{name: []} for name in SECURITY_SCHEMES]
     if body:

@@ -11,6 +11,7 @@ from stream_app.model_settings import ModelSettings
 from stream_app.ports import Clock, Deliver, Observer, Stores
 from stream_app.serving.doors import Caller, Guard
 from stream_app.serving.errors import Problem
+from stream_app.serving.feedback import FeedbackDesk
 from stream_app.serving.health import Health
 from stream_app.serving.predicting import Predictor
 from stream_app.serving_ports import Audit, Deed, PredictionStore
@@ -26,6 +27,7 @@ class Tools:
     stores: Stores
     predictions: PredictionStore
     predictor: Predictor
+    feedback: FeedbackDesk
     guard: Guard
     audit: Audit
     #: to Kafka, delivery awaited

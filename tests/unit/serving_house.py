@@ -7,14 +7,15 @@ from typing import Any, cast
 import numpy as np
 from starlette.testclient import TestClient
 
-from stream_app.core.joining import Opinion, Outcome
+from stream_app.core.joining import Opinion, Outcome, Rules
 from stream_app.core.schema import Field, Schema
 from stream_app.errors import NotFound, Outage
 from stream_app.messages import PredictionMade
-from stream_app.model_settings import FeatureSettings, ModelSettings
+from stream_app.model_settings import FeatureSettings, FeedbackSettings, ModelSettings
 from stream_app.ports import Outgoing, Recorder, Stores
 from stream_app.serving.app import build_api
 from stream_app.serving.doors import Guard, Keyring, Scope
+from stream_app.serving.feedback import FeedbackDesk
 from stream_app.serving.forms import Reader
 from stream_app.serving.health import Health
 from stream_app.serving.limits import Bounds, Buckets
@@ -190,6 +191,13 @@ class ServingHouse:
             stores=cast("Stores", None),  # no route here asks for them
             predictions=cast("Any", self.store),
             predictor=self.predictor,
+            feedback=FeedbackDesk(
+                cast("Any", self.store),
+                reader,
+                {name: Rules(schema=self.schema, feedback=FeedbackSettings()) for name in self.models},
+                most_items=self.settings.max_records,
+                clock=lambda: self.now,
+            ),
             guard=Guard(Keyring(self.keys, clock=lambda: self.now), buckets, hosts=self.hosts),
             audit=self.audit,
             deliver=self.sent.extend,

@@ -4,9 +4,10 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from stream_app.serving.routes import health, predict
+from stream_app.serving.routes import feedback, health, predict
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     predict.router,
+    feedback.router,
 )
