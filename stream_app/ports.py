@@ -210,6 +210,9 @@ class ControlRequests(Protocol):
     def answer(self, request_id: int) -> ControlEntry | None:
         """Return how a request was answered, None while it waits."""
 
+    def answered_in(self, request_id: int) -> int | None:
+        """Return the window that carries the answer to a request, None while it waits."""
+
 
 class Checkpoints(Protocol):
     """Folded states, verified before anybody unpickles them."""
@@ -257,6 +260,9 @@ class Registry(Protocol):
 
     def champion(self, model: str) -> tuple[int, int]:
         """Return (version number, promotion_seq) of what serves now, (0, 0) before the first publication."""
+
+    def previous(self, model: str) -> int | None:
+        """Return the version that served before the one that serves now, None if no other ever did."""
 
     def models(self) -> Sequence[Mapping[str, Any]]:
         """Return name, epoch, seq, effects_seq, champion, promotion_seq, created_at of every model."""

@@ -85,6 +85,13 @@ class InMemoryRegistry:
         state = self._models.get(model)
         return (state.champion, state.promotion_seq) if state else (0, 0)
 
+    def previous(self, model: str) -> int | None:
+        """Return the version that served before the one that serves now, None if no other ever did."""
+        if model not in self._models:
+            return None
+        served = [int(each.version.partition(".")[0]) for each in self._models[model].published]
+        return next((number for number in reversed(served) if number != served[-1]), None)
+
     def models(self) -> Sequence[Mapping[str, Any]]:
         """Return name, epoch, seq, effects_seq, champion, promotion_seq, created_at of every model."""
         return [

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from stream_app.bootstrap import Rooms
 from stream_app.cli.looking import rooms_of
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.output import note, print_fields, print_json, print_rows
@@ -79,7 +80,10 @@ def export(
 
 @app.command(epilog="Example: stream-app log stats electricity")
 def stats(model: Model, config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
-    """Print what the log holds and where it stands; "elsewhere" counts what no model's log holds, by partition."""
+    """Print what the log holds and where it stands; "elsewhere" counts what no model's log holds, by partition.
+
+    Positions are those in the topic that is there now: one that was deleted and made anew begins again at 0.
+    """
     rooms = rooms_of(load(config, overrides), model)
     log = rooms.log
     newest = log.metrics(model, newest=1)
@@ -91,8 +95,16 @@ def stats(model: Model, config: ConfigFile = None, overrides: Overrides = None, 
         "rows": row_count,
         "rows_digest": digest,
         "learned": newest[0]["learned"] if newest else 0,
-        "positions": {f"{p.topic}[{p.number}]": at for p, at in log.positions(model).items()},
+        "positions": _positions(rooms, model),
         "elsewhere": elsewhere(rooms.partitions),
         "files": len(log.files(model)),
     }
     print_json(result) if as_json else print_fields(result)
+
+
+def _positions(rooms: Rooms, model: str) -> dict[str, int]:
+    """Return the next offset of each partition, in the incarnation of its topic that is read now."""
+    positions = rooms.log.positions(model)
+    now = {topic: rooms.partitions.incarnation(topic) for topic in {p.topic for p in positions}}
+    current = {p: at for p, at in positions.items() if p.incarnation == now[p.topic]}
+    return {f"{p.topic}[{p.number}]": at for p, at in sorted(current.items())}

@@ -9,7 +9,7 @@ import typer
 from stream_app.bootstrap import Rooms
 from stream_app.cli.looking import look, note_missing, rooms_of
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
-from stream_app.cli.output import note, print_json, print_rows
+from stream_app.cli.output import moment, note, print_json, print_rows
 from stream_app.core.fold import ONLINE
 from stream_app.errors import Conflict, Outage
 from stream_app.storage.model_export import export_model
@@ -29,7 +29,10 @@ def list_(config: ConfigFile = None, overrides: Overrides = None, *, as_json: As
     settings = load(config, overrides)
     rooms = look(settings)
     rows = [] if rooms is None else [dict(row) for row in rooms.registry.models()]
-    print_json(rows) if as_json else print_rows(rows)
+    if as_json:
+        print_json(rows)
+    else:
+        print_rows([{**row, "created_at": moment(row["created_at"])} for row in rows])
     note_missing(settings, rooms, [row["name"] for row in rows])
 
 
@@ -42,7 +45,7 @@ def show(model: Model, config: ConfigFile = None, overrides: Overrides = None, *
     if as_json:
         print_json({"model": model, "champion": champion, "promotion_seq": promotion_seq, "versions": rows})
         return
-    print_rows(rows)
+    print_rows([_in_short(row) for row in rows])
 
 
 @app.command(epilog="Example: stream-app models promote electricity 3")
@@ -56,6 +59,8 @@ def promote(
 ) -> None:
     """Ask the model's worker to serve this version now; waits for its answer.
 
+    Without a worker the request stays, and the next worker that owns the model applies it.
+
     Of the candidates of a retrain only the one that passed the gate was stored: a rejected version cannot serve.
     """
     _ask(rooms_of(load(config, overrides), model), model, "promote", version, as_json=as_json)
@@ -64,15 +69,18 @@ def promote(
 @app.command(epilog="Example: stream-app models rollback electricity")
 def rollback(
     model: Model,
-    to: Annotated[int | None, typer.Option(help="Version to go back to; default: the newest promoted before.")] = None,
+    to: Annotated[int | None, typer.Option(help="Version to go back to; default: the one that served before.")] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the model's worker to serve an earlier version again; waits for its answer."""
+    """Ask the model's worker to serve an earlier version again; waits for its answer.
+
+    Without --to that is the version that served before the present one, so that rolling back twice ends where it began.
+    """
     rooms = rooms_of(load(config, overrides), model)
-    _ask(rooms, model, "rollback", _earlier(rooms, model) if to is None else to, as_json=as_json)
+    _ask(rooms, model, "rollback", _before(rooms, model) if to is None else to, as_json=as_json)
 
 
 @app.command(epilog="Example: stream-app models export electricity exported-model")
@@ -93,14 +101,12 @@ def export(
     note(f"Wrote version {exported['version']} of {model}, {exported['algorithm']}, to {folder}.")
 
 
-def _earlier(rooms: Rooms, model: str) -> int:
-    registry = rooms.registry
-    champion, _ = registry.champion(model)
-    candidates = [v.number for v in registry.versions(model) if v.status is VersionStatus.PROMOTED]
-    earlier = [number for number in candidates if number < champion]
-    if not earlier:
-        raise Conflict(f"{model}: no version was promoted before version {champion}")
-    return max(earlier)
+def _before(rooms: Rooms, model: str) -> int:
+    previous = rooms.registry.previous(model)
+    if previous is None:
+        champion, _ = rooms.registry.champion(model)
+        raise Conflict(f"{model}: no other version served before {f'version {champion}' if champion else 'now'}")
+    return previous
 
 
 def _ask(rooms: Rooms, model: str, kind: str, version: int, *, as_json: bool) -> None:
@@ -108,22 +114,27 @@ def _ask(rooms: Rooms, model: str, kind: str, version: int, *, as_json: bool) ->
         raise Conflict(f"{model}: version {version} was rejected by the gate, so it was never stored and cannot serve")
     request = rooms.control.ask(model, kind, {"version": version}, by=f"cli:{rooms.name}")
     entry = _answer(rooms, request)
-    result: dict[str, Any] = {"model": model, "version": version, "accepted": entry.accepted, "reason": entry.reason}
+    window = rooms.control.answered_in(request)
+    result = {"model": model, "version": version, "accepted": entry.accepted, "reason": entry.reason, "window": window}
     if as_json:
         print_json(result)
     if not entry.accepted:
         raise Conflict(f"{model}: {entry.reason}")
-    note(f"{model}: version {version} serves from window {rooms.registry.champion(model)[1]} on." * (not as_json))
+    note(f"{model}: version {version} serves from window {window} on." * (not as_json))
 
 
 def _answer(rooms: Rooms, request: int) -> ControlEntry:
+    note(f"Asked the model's worker; waiting for its answer, up to {ANSWER_S:g} s.")
     deadline = time.monotonic() + ANSWER_S
     while time.monotonic() < deadline:
         entry = rooms.control.answer(request)
         if entry is not None:
             return entry
         time.sleep(0.1)
-    raise Outage(f"no worker answered within {ANSWER_S:g} s; the request waits until one owns the model")
+    raise Outage(
+        f"no worker answered within {ANSWER_S:g} s: request {request} waits, "
+        "and is applied when a worker that owns the model starts"
+    )
 
 
 def _described(version: Version, champion: int) -> dict[str, Any]:
@@ -140,3 +151,12 @@ def _described(version: Version, champion: int) -> dict[str, Any]:
         "metrics": dict(version.metrics),
         "sha256": version.artifact.sha256 if version.artifact else None,
     }
+
+
+def _in_short(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what fits into a line: of all scores the one that the gate compared."""
+    metrics, sha256 = row["metrics"], row["sha256"]
+    score = metrics.get(metrics.get("metric"))
+    compared = f"{metrics['metric']} {score:.4g}" if isinstance(score, float) else None
+    shown = {name: value for name, value in row.items() if name not in {"metrics", "sha256"}}
+    return {**shown, "score": compared, "reason": metrics.get("reason"), "sha256": sha256 and sha256[:12]}

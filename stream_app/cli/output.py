@@ -1,6 +1,7 @@
 """What commands print: data on standard output, as JSON or for people."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -32,10 +33,27 @@ def print_rows(rows: Sequence[Mapping[str, object]]) -> None:
     Console(width=console.width if console.is_terminal else _WIDE).print(table)
 
 
-def print_fields(fields: Mapping[str, object]) -> None:
-    """Print one `name: value` a line."""
+def print_fields(fields: Mapping[str, object], indent: str = "") -> None:
+    """Print one `name: value` a line; the fields of a field stand indented below it."""
     for name, value in fields.items():
-        typer.echo(f"{name}: {value}")
+        if isinstance(value, Mapping) and value:
+            typer.echo(f"{indent}{name}:")
+            print_fields(value, indent + "  ")
+        else:
+            typer.echo(f"{indent}{name}: {_told(value)}")
+
+
+def moment(at: float) -> str:
+    """Return a time in seconds since the epoch as people read it, in UTC."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+
+
+def _told(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None or value == {} else str(value)
 
 
 def note(text: str) -> None:

@@ -56,6 +56,13 @@ class SqlControlRequests:
             reason=row["reason"],
         )
 
+    def answered_in(self, request_id: int) -> int | None:
+        """Return the window that carries the answer to a request, None while it waits."""
+        query = select(control_requests.c.answered_seq).where(control_requests.c.id == request_id)
+        with self._engine.connect() as connection:
+            found: int | None = connection.execute(query).scalar()
+        return found
+
 
 def answer_requests(connection: Connection, header: WindowHeader) -> None:
     """Store the answers that a window carries; raises Conflict for a request that does not wait for one."""

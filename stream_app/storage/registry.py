@@ -72,6 +72,17 @@ class SqlRegistry:
         with self._engine.connect() as connection:
             return _champion(connection, model)
 
+    def previous(self, model: str) -> int | None:
+        """Return the version that served before the one that serves now, None if no other ever did."""
+        column = publications.c.version
+        with self._engine.connect() as connection:
+            champion, _ = _champion(connection, model)
+            # the online learner is published many times in a row, as 1.57, 1.58, …
+            others = (column != str(champion), column.not_like(f"{champion}.%"))
+            query = select(column).where(publications.c.model == model, *others)
+            found = connection.execute(query.order_by(publications.c.promotion_seq.desc()).limit(1)).scalar()
+        return None if found is None else int(found.partition(".")[0])
+
     def models(self) -> Sequence[Mapping[str, Any]]:
         """Return name, epoch, seq, effects_seq, champion, promotion_seq, created_at of every model."""
         with self._engine.connect() as connection:

@@ -200,6 +200,32 @@ def test_bytes_that_were_published_again_stay(house: House, registry: Registry) 
     assert gone(list(registry.expired_snapshots("m", keep=1, newer_than=100))) == ["1.2"]
 
 
+@pytest.mark.parametrize(
+    ("published", "previous"),
+    [
+        ([], None),
+        (["1.1", "1.2"], None),
+        (["1.1", "1.2", "3", "1.7", "1.8"], 3),
+        (["1.1", "2", "3", "2"], 3),
+        (["1.1", "12", "1.5"], 12),
+        (["1.1", "2", "12"], 2),
+    ],
+)
+def test_what_served_before_is_the_newest_other_version(
+    published: list[str], previous: int | None, house: House, registry: Registry
+) -> None:
+    """Whatever its number: after a rollback it is the greater one."""
+    for _ in range(12):
+        registry.register(candidate())
+    for promotion_seq, version in enumerate(published, 1):
+        publish(house, promotion_seq, version)
+    assert registry.previous("m") == previous
+
+
+def test_nothing_served_before_in_a_model_that_is_not_there(registry: Registry) -> None:
+    assert registry.previous("zebra") is None
+
+
 def test_it_knows_where_all_bytes_are_or_were(house: House, registry: Registry) -> None:
     house.add_model("n")
     for path in ("m/1.zip", None, "m/2.zip"):

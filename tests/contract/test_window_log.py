@@ -150,13 +150,16 @@ def test_a_request_is_answered_by_the_window_that_carries_it(house: House) -> No
     first, second = (house.control.ask("m", "promote", {"version": n}, by="cli") for n in (3, 4))
     assert house.control.waiting("m") == [(first, "promote", {"version": 3}), (second, "promote", {"version": 4})]
     assert house.control.answer(first) is None
+    assert house.control.answered_in(first) is None
     entry = ControlEntry(request_id=first, kind="promote", body={"version": 3}, accepted=False, reason="stale")
-    house.log.commit(make_window(tenure, 1, control=(entry,)))
+    house.log.commit(make_window(tenure, 1))
+    house.log.commit(make_window(tenure, 2, control=(entry,)))
     assert house.control.answer(first) == entry
+    assert house.control.answered_in(first) == 2
     assert [id_ for id_, *_ in house.control.waiting("m")] == [second]
     with pytest.raises(Conflict, match="does not wait for an answer"):
-        house.log.commit(make_window(tenure, 2, control=(entry,)))
-    assert [w.header.seq for w in house.log.windows("m")] == [1]
+        house.log.commit(make_window(tenure, 3, control=(entry,)))
+    assert [w.header.seq for w in house.log.windows("m")] == [1, 2]
 
 
 def test_nothing_is_asked_of_an_unknown_model(house: House) -> None:
