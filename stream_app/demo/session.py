@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from stream_app.core.triggers import Fire, policy_of
 from stream_app.demo.driver import Course, Driver, Telling, course_of
 from stream_app.demo.examples import poison
 from stream_app.demo.view import Picture, Point, measure_of
@@ -16,6 +17,7 @@ from stream_app.errors import Outage
 from stream_app.model_settings import ModelSettings
 from stream_app.ports import ENDED, Deliver, Stores
 from stream_app.settings import Settings
+from stream_app.storage.retrain_state import retrain_state
 from stream_app.subscriber import LoadedModel, ModelSubscriber, Prediction
 from stream_app.supervisor import Child
 from stream_app.values import JobStatus, Task
@@ -113,9 +115,17 @@ class Session:
         for _ in self._waiting(FINISH_S, "the worker did not finish the stream"):
             self._look()
             show(self.picture)
-            jobs = self.stores.jobs.history(self.name)
-            if self._taken_in() >= self.driver.sent.total and all(job.status in ENDED for job in jobs):
+            if self._taken_in() >= self.driver.sent.total and not self._is_retraining():
                 return
+
+    def _is_retraining(self) -> bool:
+        """Return whether a retrain has not ended, or is due although no trainer has looked yet."""
+        history = self.stores.jobs.history(self.name)
+        if any(job.status not in ENDED for job in history):
+            return True
+        [facts] = self.stores.registry.models()
+        state = retrain_state(self.stores, facts, history)
+        return isinstance(policy_of(self.model.retrain).decide(state, time.time()), Fire)
 
     @staticmethod
     def _waiting(limit_s: float, complaint: str) -> Iterator[int]:
