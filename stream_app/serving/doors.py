@@ -108,7 +108,7 @@ def _is_over(key: ApiKey, now: float) -> bool:
 
 
 def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+    return hashlib.sha256(key.encode(errors="surrogatepass")).digest()
 
 
 class Guard:
