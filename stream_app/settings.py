@@ -124,6 +124,9 @@ class ServeSettings(Section):
     timeout_s: float = Field(30, gt=0, description="a request that takes longer is ended with 503")
     rate_per_s: float = Field(1_000, gt=0, description="requests per second and key, on average")
     burst: int = Field(2_000, ge=1, description="requests at once and key")
+    training_files: Path = Field(
+        Path("artifacts/retraining"), description="folder that keeps the samples sent to /retrain, as they came"
+    )
     spool_bytes: int = Field(
         268_435_456, ge=1_048_576, description="predictions kept on disk while Kafka is away; more are only counted"
     )

@@ -55,21 +55,24 @@ def door(
     answers: Answers,
     errors: Mapping[int, str] | None = None,
     body: Mapping[str, object] | None = None,
+    optional_body: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """Return what to hand to `router.get` and its kin for a route that needs this scope; None needs no key.
 
     `body` are examples of a JSON body by name, the first of them the form to prefer; None: the route reads none.
+    `optional_body` are the same for a route that does without, too.
     `errors` are statuses beside those that every such route has.
     """
-    failures = _ALWAYS | (_GUARDED if scope else {}) | (_WITH_BODY if body else {}) | dict(errors or {})
+    shown_body = body or optional_body
+    failures = _ALWAYS | (_GUARDED if scope else {}) | (_WITH_BODY if shown_body else {}) | dict(errors or {})
     told = {status: {"description": words, "content": _ERROR} for status, words in failures.items()}
     shown = {status: {"description": words, "content": _example(one)} for status, (words, one) in answers.items()}
     extra: dict[str, Any] = {"x-scope": scope.value if scope else NO_SCOPE}
     if scope:
         extra["security"] = [{name: []} for name in SECURITY_SCHEMES]
-    if body:
-        examples = {name: {"value": one} for name, one in body.items()}
-        extra["requestBody"] = {"required": True, "content": {_JSON: {"schema": {}, "examples": examples}}}
+    if shown_body:
+        examples = {name: {"value": one} for name, one in shown_body.items()}
+        extra["requestBody"] = {"required": body is not None, "content": {_JSON: {"schema": {}, "examples": examples}}}
     return {
         "summary": summary,
         "status_code": min(answers),

@@ -1,6 +1,5 @@
-"""What there is to know about a model's retrains, in the words of the documents; computed from the triggers' own state."""
+"""How far a model's next retrain is and how the last ones ended, in the documents' words, from the triggers' state."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -32,7 +31,7 @@ class RetrainStatus:
         """Return the whole status of a model; `loaded` is what answers for it here."""
         now, facts = self._clock(), self._facts(model)
         history = self._stores.jobs.history(model, limit=HISTORY)
-        state = retrain_state(self._stores, facts, history) if facts else _UNKNOWN
+        state = self._state(facts, history)
         decision = policy_of(self._models[model].retrain).decide(state, now)
         return {
             "status": "ok",
@@ -68,7 +67,7 @@ class RetrainStatus:
     def _brief(self, model: str) -> dict[str, Any]:
         settings, facts = self._models[model].retrain, self._facts(model)
         history = self._stores.jobs.history(model, limit=HISTORY)
-        state = retrain_state(self._stores, facts, history) if facts else _UNKNOWN
+        state = self._state(facts, history)
         decision = policy_of(settings).decide(state, self._clock())
         return {
             "enabled": settings.enabled,
@@ -79,12 +78,21 @@ class RetrainStatus:
             **_counter(self._models[model], state),
         }
 
+    def _state(self, facts: Mapping[str, Any], history: Sequence[Job]) -> RetrainState:
+        if facts:
+            return retrain_state(self._stores, facts, history)
+        # no worker has taken the model over yet
+        return RetrainState(
+            rows=0, rows_at_last=0, since=self._clock(), last_started_at=None, is_queued=False, is_running=False
+        )
+
     def _facts(self, model: str) -> Mapping[str, Any]:
         return next((facts for facts in self._stores.registry.models() if facts["name"] == model), {})
 
     def _data(self, model: str, facts: Mapping[str, Any], state: RetrainState, now: float) -> dict[str, Any]:
-        newest = self._stores.log.metrics(model, newest=1) if facts else ()
-        at = float(newest[0]["closed_at"]) if newest and "closed_at" in newest[0] else None
+        after = int(facts["seq"]) - 1 if facts else 0
+        newest = next(iter(self._stores.log.windows(model, after=after)), None) if facts else None
+        at = None if newest is None else newest.header.closed_at
         return {
             "last_updated": None if at is None else iso(at),
             "days_old": None if at is None else int((now - at) // _DAY_S),
@@ -128,12 +136,6 @@ def classifier(loaded: LoadedModel | None) -> dict[str, Any]:
 def iso(at: float) -> str:
     """Return a moment as the documents write it: ISO 8601 without an offset; it is UTC."""
     return datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat()
-
-
-#: Of a model that no worker has taken over yet.
-_UNKNOWN: Final = RetrainState(
-    rows=0, rows_at_last=0, since=time.time(), last_started_at=None, is_queued=False, is_running=False
-)
 
 
 def _last_retrain(history: Sequence[Job]) -> str | None:

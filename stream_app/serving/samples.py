@@ -1,8 +1,8 @@
 """Labelled samples that come with a request to retrain: read, checked all or nothing, and kept as they came.
 
-    {"MedInc": 8.3, …, "MedHouseValue": 4.5}                        flat
-    {"features": {…}, "label": 4.5}                                 features and label apart
-    {"prediction_id": "…", "actual_value": 4.5, "features"?: {…}}   about a prediction that was served here
+{"MedInc": 8.3, …, "MedHouseValue": 4.5}                        flat
+{"features": {…}, "label": 4.5}                                 features and label apart
+{"prediction_id": "…", "actual_value": 4.5, "features"?: {…}}   about a prediction that was served here
 """
 
 import os
@@ -58,10 +58,13 @@ def _apart(schema: Schema, given: Record, place: tuple[str | int, ...], find: Fi
         raise invalid([detail([*place, "prediction_id"], "expected a string", "type_error.str")])
     made = find(prediction_id) if prediction_id is not None else None
     features = given["features"] if _is_envelope(schema, given) else _flat_features(schema, given)
-    if made is not None and not features:
+    if prediction_id is not None and not features:
+        if made is None:
+            missing = "no prediction of that id is known here (yet): expected its features as well"
+            raise invalid([detail([*place, "prediction_id"], missing, "value_error.unknown")])
         features = made.features
     return GroundTruth.model_construct(
-        features=features,
+        features=dict(features),
         label=given.get(label_name),
         prediction_id=prediction_id,
         event_id=prediction_id,

@@ -1,6 +1,6 @@
 """What the routes work with, as the composition root hands it over."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
@@ -12,9 +12,13 @@ from stream_app.ports import Clock, Deliver, Observer, Stores
 from stream_app.serving.doors import Caller, Guard
 from stream_app.serving.errors import Problem
 from stream_app.serving.feedback import FeedbackDesk
+from stream_app.serving.forms import Reader
 from stream_app.serving.health import Health
 from stream_app.serving.predicting import Predictor
+from stream_app.serving.retrain_status import RetrainStatus
+from stream_app.serving.retraining import Retrains
 from stream_app.serving_ports import Audit, Deed, PredictionStore
+from stream_app.subscriber import LoadedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,11 @@ class Tools:
     predictions: PredictionStore
     predictor: Predictor
     feedback: FeedbackDesk
+    reader: Reader
+    retrains: Retrains
+    retrain_status: RetrainStatus
+    #: the verified version that answers for a model here, None before the first
+    served: Callable[[str], LoadedModel | None]
     guard: Guard
     audit: Audit
     #: to Kafka, delivery awaited

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -20,11 +22,14 @@ from stream_app.serving.forms import Reader
 from stream_app.serving.health import Health
 from stream_app.serving.limits import Bounds, Buckets
 from stream_app.serving.predicting import Predictor
+from stream_app.serving.retrain_status import RetrainStatus
+from stream_app.serving.retraining import Post, Retrains
 from stream_app.serving.tools import Tools
 from stream_app.serving_ports import ApiKey, Deed, Moved
 from stream_app.settings import ServeSettings
 from stream_app.storage.packing import Manifest, UnpackedModel
 from stream_app.subscriber import LoadedModel
+from stream_app.testing import InMemoryJobs, InMemoryRegistry, InMemorySwitches
 from stream_app.values import Features, Floats, Task
 
 NOW = 1_700_000_000.0
@@ -141,6 +146,26 @@ class FakeStore:
             raise Outage("the database cannot be used now")
 
 
+class FakeLog:
+    """A window log of so many rows; a window holds one."""
+
+    def rows_digest(self, model: str, *, through: int) -> tuple[int, str]:
+        return through, f"{model}:{through}"
+
+    def windows(self, model: str, *, after: int = 0) -> list[Any]:
+        del model, after
+        return [SimpleNamespace(header=SimpleNamespace(closed_at=NOW))]
+
+
+class FakeRegistry(InMemoryRegistry):
+    """Has as many windows as a test says."""
+
+    seq = 0
+
+    def models(self) -> list[dict[str, Any]]:
+        return [{**facts, "seq": self.seq} for facts in super().models()]
+
+
 @dataclass
 class FakeAudit:
     """`serving_ports.Audit` in a list."""
@@ -168,6 +193,12 @@ class ServingHouse:
     observe: Recorder = field(default_factory=Recorder)
     lines: list[bytes] = field(default_factory=list)
     sent: list[Outgoing] = field(default_factory=list)
+    is_kafka_away: bool = False
+    #: where samples are kept; a test that sends some gives a folder
+    samples: Path = Path("/nonexistent")
+    jobs: InMemoryJobs = field(default_factory=InMemoryJobs)
+    registry: FakeRegistry = field(default_factory=FakeRegistry)
+    switches: InMemorySwitches = field(default_factory=InMemorySwitches)
     schema: Schema = SCHEMA
 
     def __post_init__(self) -> None:
@@ -184,11 +215,28 @@ class ServingHouse:
         self.health = Health(
             exposition=lambda: b"", content_type="text/plain", needed={"models": self.predictor.silent}
         )
+        for model in self.models:
+            self.registry.add_model(model, now=NOW)
+        rest: Any = None
+        log: Any = FakeLog()
+        stores = Stores(
+            log=log,
+            partitions=rest,
+            publications=rest,
+            control=rest,
+            checkpoints=rest,
+            artifacts=rest,
+            registry=self.registry,
+            jobs=self.jobs,
+            outbox=rest,
+            leases=rest,
+            switches=self.switches,
+        )
         buckets = Buckets(rate_per_s=self.settings.rate_per_s, burst=self.settings.burst, clock=lambda: self.now)
         self.tools = Tools(
             models={name: model_settings() for name in self.models},
             schemas=schemas,
-            stores=cast("Stores", None),  # no route here asks for them
+            stores=stores,
             predictions=cast("Any", self.store),
             predictor=self.predictor,
             feedback=FeedbackDesk(
@@ -198,6 +246,19 @@ class ServingHouse:
                 most_items=self.settings.max_records,
                 clock=lambda: self.now,
             ),
+            reader=reader,
+            retrains=Retrains(
+                stores,
+                schemas,
+                Post(send=self._send, incarnation=lambda _: "i", topic="ground-truth"),
+                folder=self.samples,
+                find=self.store.prediction,
+                clock=lambda: self.now,
+            ),
+            retrain_status=RetrainStatus(
+                stores, {name: model_settings() for name in self.models}, clock=lambda: self.now
+            ),
+            served=Loaded(self.models).current,
             guard=Guard(Keyring(self.keys, clock=lambda: self.now), buckets, hosts=self.hosts),
             audit=self.audit,
             deliver=self.sent.extend,
@@ -208,6 +269,12 @@ class ServingHouse:
         )
         self.app: Bounds = build_api(self.tools, self.settings)
         self.client = TestClient(self.app)
+
+    def _send(self, messages: Sequence[Outgoing]) -> dict[tuple[str, int], int]:
+        if self.is_kafka_away:
+            raise Outage("Kafka is away")
+        self.sent += messages
+        return {("ground-truth", 0): len(self.sent)}
 
     def key(self, *scopes: Scope) -> dict[str, str]:
         """Create a key and return the header that brings it."""

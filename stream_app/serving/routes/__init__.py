@@ -4,10 +4,12 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from stream_app.serving.routes import feedback, health, predict
+from stream_app.serving.routes import feedback, health, predict, retrain, retraining
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
     predict.router,
     feedback.router,
+    retrain.router,
+    retraining.router,
 )
