@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from sqlalchemy import Engine
 
 from stream_app.core.fold import Fold
+from stream_app.core.joining import Rules
 from stream_app.errors import Misconfigured, NotFound
 from stream_app.inference import resolve
 from stream_app.kafka import client, topics
@@ -36,6 +37,7 @@ from stream_app.storage.leases import SqlLeases
 from stream_app.storage.outbox import SqlOutbox
 from stream_app.storage.packing import unpack
 from stream_app.storage.partition_log import SqlPartitionLog
+from stream_app.storage.predictions import SqlPredictionStore
 from stream_app.storage.registry import SqlRegistry
 from stream_app.storage.signing import Signer, open_signer, open_verifier
 from stream_app.storage.switches import SqlSwitches
@@ -49,10 +51,11 @@ from stream_app.trainer.sweeping import Sweeper
 from stream_app.values import Floats, Ints, Version
 from stream_app.worker import replaying
 from stream_app.worker.halting import Limit
-from stream_app.worker.handler import Policy, Tools, WorkerHandler
+from stream_app.worker.handler import Policy, Tools
 from stream_app.worker.hands import Hands
 from stream_app.worker.opening import Opener, schema_of
 from stream_app.worker.publishing import Publisher
+from stream_app.worker.reception import Reception, open_reception
 from stream_app.worker.routing import Map
 from stream_app.worker.sealing import Predict
 from stream_app.worker.tidying import Tidier
@@ -162,6 +165,21 @@ class Rooms:
         return SqlJobs(self.engine)
 
     @cached_property
+    def predictions(self) -> SqlPredictionStore:
+        """Predictions, what people said of them, and the join of the two."""
+        return SqlPredictionStore(
+            self.engine,
+            self._rules(),
+            self.settings.join,
+            ground_truth=self.settings.kafka.topics.ground_truth,
+            clock=self.clock,
+            observe=self.observe,
+        )
+
+    def _rules(self) -> dict[str, Rules]:
+        return {name: Rules(schema=schema_of(model), feedback=model.feedback) for name, model in self.models.items()}
+
+    @cached_property
     def stores(self) -> Stores:
         """All of storage, over one database."""
         learning_events = self.settings.kafka.topics.learning_events
@@ -211,7 +229,7 @@ class Rooms:
         """The threads in which a worker blocks."""
         return ThreadPoolExecutor(THREADS, thread_name_prefix="worker")
 
-    def handler(self, deliver: Producer) -> WorkerHandler:
+    def handler(self, deliver: Producer) -> Reception:
         """Return what takes the runs of records in."""
         if not self.models:
             raise Misconfigured("models: none is declared; `stream-app init --from FILE --target COLUMN` writes one")
@@ -233,7 +251,9 @@ class Rooms:
             clock=self.clock,
             observe=self.observe,
         )
-        return WorkerHandler(tools, self._policy())
+        return open_reception(
+            tools, self._policy(), self.predictions, models=self.models, topics=self.settings.kafka.topics
+        )
 
     def _policy(self) -> Policy:
         kafka = self.settings.kafka

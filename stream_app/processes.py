@@ -27,6 +27,7 @@ from stream_app.telemetry.health import Check, HealthServer, Served
 from stream_app.telemetry.metrics import CONTENT_TYPE, PrometheusObserver
 from stream_app.trainer.halts import HaltWatch
 from stream_app.worker.handler import TICK_S
+from stream_app.worker.keeping import KEEP_EVERY_S
 from stream_app.worker.tidying import TIDY_EVERY_S
 
 #: Seconds between two reports of the lag.
@@ -52,8 +53,7 @@ def run_worker(settings: Settings) -> int:
     with ExitStack() as stack:
         deliver = stack.enter_context(Producer(settings.kafka))
         handler = rooms.handler(deliver)
-        topics = (settings.kafka.topics.ground_truth, *settings.kafka.ingest)
-        app = build_app(settings.kafka, subscriptions=topics, handler=handler)
+        app = build_app(settings.kafka, subscriptions=settings.kafka.read_topics, handler=handler)
         live: Checks = {"worker": app.unhealthy}
         # not among `live`: starting again does not bring a broker back
         ready: Checks = {
@@ -64,7 +64,8 @@ def run_worker(settings: Settings) -> int:
         relaying = partial(_relay, rooms.relay())
         lag = _every(LAG_EVERY_S, partial(_tell_lag, app, settings.kafka.group_id, observe))
         _log.info("worker started", extra=_about(settings))
-        return run_app(app, _every(TICK_S, handler.tick), _every(TIDY_EVERY_S, handler.tidy), relaying, lag)
+        chores = {TICK_S: handler.tick, KEEP_EVERY_S: handler.keep, TIDY_EVERY_S: handler.tidy}
+        return run_app(app, *(_every(pause_s, chore) for pause_s, chore in chores.items()), relaying, lag)
 
 
 async def _tell_lag(app: StreamApp, group: str, observe: PrometheusObserver) -> None:

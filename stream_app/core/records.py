@@ -163,7 +163,7 @@ def _rows(schema: Schema, times: TimePolicy, batch: Batch, columns: _Columns) ->
         offsets=batch.offsets,
         indexes=batch.indexes,
         occurred_at_ms=occurred_at_ms,
-        kinds=_kinds(times, batch, occurred_at_ms),
+        kinds=_kinds(times, batch, occurred_at_ms, columns.meta.get("corrects")),
         features=schema.features(columns.features),
         labels=schema.encode_labels(columns.labels),
         event_ids=_texts("event_id", LONGEST_ID, columns.meta.get("event_id")),
@@ -176,11 +176,22 @@ def _rows(schema: Schema, times: TimePolicy, batch: Batch, columns: _Columns) ->
     )
 
 
-def _kinds(times: TimePolicy, batch: Batch, occurred_at_ms: Ints) -> NDArray[np.int8]:
+def _kinds(times: TimePolicy, batch: Batch, occurred_at_ms: Ints, corrects: Sequence[Any] | None) -> NDArray[np.int8]:
     kinds = np.full(len(batch), RowKind.RECORD, dtype=np.int8)
     if times.lateness_s is not None:
         kinds[batch.timestamps_ms - occurred_at_ms > times.lateness_s * 1000] = RowKind.LATE
+    if corrects is not None:
+        # its sender knows that a label of this id was learned, however long ago: our memory of ids is bounded
+        kinds[_flags("corrects", corrects)] = RowKind.CORRECTION
     return kinds
+
+
+def _flags(name: str, column: Sequence[Any]) -> NDArray[np.bool_]:
+    """Return which records say yes; absent is no."""
+    if not set(map(type, column)) <= {bool, type(None)}:
+        bad = next(value for value in column if type(value) not in {bool, type(None)})
+        raise InvalidRecord("wrong_type", f"field {name!r} is {str(bad)[:60]!r}, expected true or false")
+    return np.array(column, dtype=object).astype(np.bool_)
 
 
 def _texts(name: str, longest: int, column: Sequence[Any] | None) -> Sequence[str | None] | None:
@@ -211,7 +222,7 @@ def _times(times: TimePolicy, batch: Batch, column: Sequence[Any] | None) -> Int
         return batch.timestamps_ms
     occurred = np.array(
         [
-            kafka if value is None else _milliseconds(value)
+            kafka if value is None else moment_ms("occurred_at", value)
             for value, kafka in zip(column, batch.timestamps_ms, strict=True)
         ],
         dtype=np.int64,
@@ -221,12 +232,15 @@ def _times(times: TimePolicy, batch: Batch, column: Sequence[Any] | None) -> Int
     return occurred
 
 
-def _milliseconds(value: object) -> int:
-    """Return milliseconds since the epoch of ISO 8601 text (UTC unless it says otherwise) or of seconds."""
+def moment_ms(name: str, value: object) -> int:
+    """Return milliseconds since the epoch of ISO 8601 text (UTC unless it says otherwise) or of seconds.
+
+    Raises InvalidRecord, which names the field.
+    """
     seconds = _seconds(value)
     if seconds is None or not 0 < seconds < LATEST_S:
         shown = str(value)[:60]
-        raise InvalidRecord("bad_time", f"field 'occurred_at' is {shown!r}, expected ISO 8601 or seconds, 1970 to 2100")
+        raise InvalidRecord("bad_time", f"field {name!r} is {shown!r}, expected ISO 8601 or seconds, 1970 to 2100")
     return round(seconds * 1000)
 
 

@@ -26,7 +26,7 @@ LARGEST: Final = 1e15
 #: Longer category values are refused: they are payloads, not categories.
 LONGEST_CATEGORY: Final = 256
 #: Fields of a record that are not features; a schema may still use one of these names for a feature.
-META: Final = ("event_id", "prediction_id", "occurred_at", "source", "served", "model")
+META: Final = ("event_id", "prediction_id", "occurred_at", "source", "served", "model", "corrects")
 
 Class = bool | int | str
 
@@ -71,6 +71,10 @@ class Schema:
     def declares(self, name: str) -> bool:
         """Return whether the name is a feature."""
         return name in self._names
+
+    def named(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of the features that the schema names."""
+        return {name: value for name, value in features.items() if name in self._names}
 
     @cached_property
     def shape(self) -> Shape:

@@ -1,14 +1,17 @@
 """Messages owed to Kafka: written in the transaction that makes them true, sent later by the relay."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, RowMapping, Select, delete, func, select, update
 
+from stream_app.messages import LABEL_JOINED
 from stream_app.ports import OutboxMessage
 from stream_app.storage.tables import outbox
 
+#: Values of one IN: databases have limits.
+_CHUNK: Final = 1_000
 _COLUMNS = [outbox.c[name] for name in ("id", "model", "event_id", "type", "topic", "key", "value", "created_at")]
 
 
@@ -26,9 +29,15 @@ class SqlOutbox:
         return self._read(query)
 
     def mark_sent(self, ids: Sequence[int], *, now: float) -> None:
-        """Note that these were acknowledged by the broker."""
+        """Note that these were acknowledged by the broker.
+
+        Joined labels are deleted: there may be thousands a second, and they stand in `feedback` and in the log.
+        """
         with self._engine.begin() as connection:
-            connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(sent_at=now))
+            for start in range(0, len(ids), _CHUNK):
+                these = outbox.c.id.in_(ids[start : start + _CHUNK])
+                connection.execute(delete(outbox).where(these, outbox.c.type == LABEL_JOINED))
+                connection.execute(update(outbox).where(these).values(sent_at=now))
 
     def pointers(self) -> Sequence[OutboxMessage]:
         """Return the current model-updated message of every model, to be asserted again by a new relay."""

@@ -40,15 +40,15 @@ class SqlPartitionLog:
 
         A position never moves backwards.
         """
-        counts = {
-            "dead_lettered": _TABLE.c.dead_lettered + dead_lettered,
-            "forwarded": _TABLE.c.forwarded + forwarded,
-        }
-        mine = and_(_is(partition), _TABLE.c.epoch == epoch, _TABLE.c.next_offset <= position)
         with writing(self._engine) as connection:
-            moved = connection.execute(update(_TABLE).where(mine).values(counts | {"next_offset": position}))
-            if moved.rowcount == 0:
-                raise Fenced(_refusal(connection, partition, epoch, position))
+            advance_position(
+                connection,
+                partition,
+                epoch=epoch,
+                position=position,
+                dead_lettered=dead_lettered,
+                forwarded=forwarded,
+            )
 
     def halt(self, partition: Partition, *, epoch: int, halt: Halt, events: Mapping[str, tuple[str, bytes]]) -> None:
         """Store that nobody may read on, and owe `learning-events` these (type, value) by model; raises Fenced."""
@@ -106,6 +106,23 @@ class SqlPartitionLog:
                 index_elements=list(topics.primary_key), set_={"last_read_at": now}
             ).returning(topics.c.partitions)
             return int(connection.execute(query).scalar_one())
+
+
+def advance_position(
+    connection: Connection,
+    partition: Partition,
+    *,
+    epoch: int,
+    position: int,
+    dead_lettered: int = 0,
+    forwarded: int = 0,
+) -> None:
+    """Move a position in the transaction that deals with what lies below it; raises Fenced."""
+    counts = {"dead_lettered": _TABLE.c.dead_lettered + dead_lettered, "forwarded": _TABLE.c.forwarded + forwarded}
+    mine = and_(_is(partition), _TABLE.c.epoch == epoch, _TABLE.c.next_offset <= position)
+    moved = connection.execute(update(_TABLE).where(mine).values(counts | {"next_offset": position}))
+    if moved.rowcount == 0:
+        raise Fenced(_refusal(connection, partition, epoch, position))
 
 
 def _is(partition: Partition) -> ColumnElement[bool]:

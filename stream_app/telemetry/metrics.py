@@ -26,6 +26,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _ROWS: Final = (1, 10, 100, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 _FAST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SLOW_S: Final = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600)
+_LONG_S: Final = (0.1, 1, 10, 60, 600, 3_600, 21_600, 86_400, 604_800, 2_592_000)
 
 #: Documents that we replace say `model_name` in the metrics that keep their names; everything else says `model`.
 _MODEL: Final = ("model", "model_name")
@@ -73,6 +74,8 @@ METRICS: Final = (
     _counter("events_consumed", "Records taken in, by what became of them.", "model", "outcome"),
     _counter("events_dead_lettered", "Records that could never be processed, by reason.", "topic", "reason"),
     _counter("duplicates_skipped", "Records recognised as repeats and not learned again.", "model"),
+    _counter("predictions_stored", "Served predictions stored, to be joined with their labels.", "model"),
+    _counter("feedback", "Feedback, by what became of it.", "model", "outcome"),
     _counter("snapshots_published", "States of an online model published to subscribers.", "model"),
     _counter("checkpoints_saved", "Checkpoints of folded states saved.", "model"),
     _counter("checkpoints_broken", "Checkpoints set aside: missing, another digest or hmac.", "model", "reason"),
@@ -94,6 +97,7 @@ METRICS: Final = (
         "Time from when the newest record of a window happened to learned.",
         "model",
     ),
+    _histogram("label_lag", "_seconds", _LONG_S, "Time from a served prediction to its label.", "model"),
     _histogram("retrain_duration", "_seconds", _SLOW_S, "Time of a full retrain.", "trigger", "result"),
     _gauge("model_score", "", "Score of what a model answered; split says which answers.", "model", "metric", "split"),
     _gauge("model_info", "", "1 for what serves now.", "model", "version", "algorithm", one_per="model"),
@@ -101,6 +105,7 @@ METRICS: Final = (
     _gauge("last_commit_timestamp", "_seconds", "When the newest window was committed, since the epoch.", "model"),
     _gauge("consumer_lag", "", "Offsets between a partition's end and our position.", "topic", "partition", "group"),
     _gauge("halted_partitions", "", "Partitions at a stand until a person acts: their records were too bad.", "topic"),
+    _gauge("feedback_pending", "", "Feedback that waits for its prediction."),
     _gauge("build_info", "", "1; what runs here.", "version"),
     Metric(
         fact="model_retraining_triggered",
