@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "config": Command("config", "Show the settings in force, or check them."),
     "topics": Command("topics", "Create the topics, or list them."),
     "produce": Command("producing", "Send the rows of a file as labelled records."),
+    "collect": Command("collect", "Send the new rows of a database as labelled records."),
     "worker": Command("worker", "Learn: take records in, commit windows, fold, publish."),
     "trainer": Command("trainer", "Retrain in full when a trigger fires."),
     "up": Command("up", "Run worker and trainer on this machine."),
