@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
@@ -40,6 +41,10 @@ class Assignment:
 
 
 def _fetched(values: list[bytes | None], *, first: int = 0) -> tuple[FetchResult, State]:
+    return _result(_batch(values), first)
+
+
+def _batch(values: list[bytes | None], key: bytes = b"key") -> bytes:
     builder = DefaultRecordBatchBuilder(
         magic=2,
         compression_type=0,
@@ -50,9 +55,12 @@ def _fetched(values: list[bytes | None], *, first: int = 0) -> tuple[FetchResult
         batch_size=100_000_000,
     )
     for offset, value in enumerate(values):
-        builder.append(offset, 1_000 + offset, b"key", value, [("h", b"1")])
-    batch = MemoryRecords(bytes(builder.build()))
-    records = PartitionRecords(PLACE, batch, None, first, None, None, True, 1)
+        builder.append(offset, 1_000 + offset, key, value, [("h", b"1")])
+    return bytes(builder.build())
+
+
+def _result(content: bytes, first: int = 0) -> tuple[FetchResult, State]:
+    records = PartitionRecords(PLACE, MemoryRecords(content), None, first, None, None, True, 1)
     state = State(first)
     result = FetchResult(PLACE, assignment=Assignment(state), partition_records=records, backoff=0)
     return result, state
@@ -147,3 +155,29 @@ def test_what_was_unpacked_is_let_go_at_once() -> None:
         assert fetched() is None
     finally:
         gc.enable()
+
+
+ATTRIBUTES = 22
+COMMIT = b"\0\0\0\1"
+TRANSACTIONAL, CONTROL = 0x10, 0x20
+
+
+def _with(attributes: int, batch: bytes) -> bytes:
+    """Return the batch with other attributes; its checksum, which covers them, is wrong then."""
+    changed = bytearray(batch)
+    changed[ATTRIBUTES] |= attributes
+    return bytes(changed)
+
+
+def test_a_mark_of_a_commit_is_passed_over_whatever_its_checksum_says() -> None:
+    """Those of the embedded broker are wrong."""
+    result, state = _result(_with(TRANSACTIONAL | CONTROL, _batch([b"mark"], COMMIT)))
+    assert unpack(result, **ALL) is None
+    assert state.position == 1
+
+
+@pytest.mark.parametrize(("attributes", "values"), [(TRANSACTIONAL, [b"a"]), (TRANSACTIONAL | CONTROL, [b"a", b"b"])])
+def test_records_must_match_their_checksum(attributes: int, values: list[bytes | None]) -> None:
+    result, _ = _result(_with(attributes, _batch(values)))
+    with pytest.raises(CorruptRecordException):
+        unpack(result, **ALL)
