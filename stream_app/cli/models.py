@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -12,8 +12,9 @@ from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.output import moment, note, print_json, print_rows
 from stream_app.core.fold import ONLINE
 from stream_app.errors import Conflict, Outage
+from stream_app.storage.asking import ask_for
 from stream_app.storage.model_export import export_model
-from stream_app.values import ControlEntry, Version, VersionStatus
+from stream_app.values import ControlEntry, Version
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="List models and versions; promote, roll back, export."
@@ -80,7 +81,7 @@ def rollback(
     Without --to that is the version that served before the present one, so that rolling back twice ends where it began.
     """
     rooms = rooms_of(load(config, overrides), model)
-    _ask(rooms, model, "rollback", _before(rooms, model) if to is None else to, as_json=as_json)
+    _ask(rooms, model, "rollback", to, as_json=as_json)
 
 
 @app.command(epilog="Example: stream-app models export electricity exported-model")
@@ -101,20 +102,10 @@ def export(
     note(f"Wrote version {exported['version']} of {model}, {exported['algorithm']}, to {folder}.")
 
 
-def _before(rooms: Rooms, model: str) -> int:
-    previous = rooms.registry.previous(model)
-    if previous is None:
-        champion, _ = rooms.registry.champion(model)
-        raise Conflict(f"{model}: no other version served before {f'version {champion}' if champion else 'now'}")
-    return previous
-
-
-def _ask(rooms: Rooms, model: str, kind: str, version: int, *, as_json: bool) -> None:
-    if rooms.registry.version(model, version).status is VersionStatus.REJECTED:
-        raise Conflict(f"{model}: version {version} was rejected by the gate, so it was never stored and cannot serve")
-    request = rooms.control.ask(model, kind, {"version": version}, by=f"cli:{rooms.name}")
-    entry = _answer(rooms, request)
-    window = rooms.control.answered_in(request)
+def _ask(rooms: Rooms, model: str, kind: Literal["promote", "rollback"], version: int | None, *, as_json: bool) -> None:
+    asked = ask_for(rooms.stores, model, kind, version, by=f"cli:{rooms.name}")
+    entry, version = _answer(rooms, asked.request), asked.version
+    window = rooms.control.answered_in(asked.request)
     result = {"model": model, "version": version, "accepted": entry.accepted, "reason": entry.reason, "window": window}
     if as_json:
         print_json(result)

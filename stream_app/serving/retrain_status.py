@@ -90,9 +90,8 @@ class RetrainStatus:
         return next((facts for facts in self._stores.registry.models() if facts["name"] == model), {})
 
     def _data(self, model: str, facts: Mapping[str, Any], state: RetrainState, now: float) -> dict[str, Any]:
-        after = int(facts["seq"]) - 1 if facts else 0
-        newest = next(iter(self._stores.log.windows(model, after=after)), None) if facts else None
-        at = None if newest is None else newest.header.closed_at
+        newest = next(iter(self._stores.log.metrics(model, newest=1)), None) if facts else None
+        at = None if newest is None else float(newest["closed_at"])
         return {
             "last_updated": None if at is None else iso(at),
             "days_old": None if at is None else int((now - at) // _DAY_S),

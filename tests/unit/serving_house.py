@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -30,7 +29,7 @@ from stream_app.settings import ServeSettings
 from stream_app.storage.packing import Manifest, UnpackedModel
 from stream_app.subscriber import LoadedModel
 from stream_app.testing import InMemoryJobs, InMemoryRegistry, InMemorySwitches
-from stream_app.values import Features, Floats, Task
+from stream_app.values import ControlEntry, Features, Floats, Task
 
 NOW = 1_700_000_000.0
 RECORD = {"a": 1.0, "b": 2.0}
@@ -152,9 +151,35 @@ class FakeLog:
     def rows_digest(self, model: str, *, through: int) -> tuple[int, str]:
         return through, f"{model}:{through}"
 
-    def windows(self, model: str, *, after: int = 0) -> list[Any]:
+    def metrics(self, model: str, *, after: int = 0, newest: int | None = None) -> list[dict[str, Any]]:
         del model, after
-        return [SimpleNamespace(header=SimpleNamespace(closed_at=NOW))]
+        scores = {"accuracy": 0.75, "rolling_accuracy": 0.8}
+        nothing = {"accuracy": None, "rolling_accuracy": None}
+        row = {
+            "closed_at": NOW,
+            "learned": 20,
+            "drifts": 0,
+            "champion": 2,
+            "prequential": scores,
+            "served": nothing,
+            "baselines": {"no_change": scores, "served_no_change": nothing, "majority": scores},
+        }
+        return [{**row, "seq": seq} for seq in range(1, 3)][-(newest or 2) :]
+
+
+@dataclass
+class FakeControl:
+    """`ports.ControlRequests` whose answers a test gives beforehand."""
+
+    answers: dict[int, ControlEntry] = field(default_factory=dict)
+    asked: list[tuple[str, str, dict[str, Any], str]] = field(default_factory=list)
+
+    def ask(self, model: str, kind: str, body: dict[str, Any], *, by: str) -> int:
+        self.asked.append((model, kind, body, by))
+        return len(self.asked)
+
+    def answer(self, request_id: int) -> ControlEntry | None:
+        return self.answers.get(request_id)
 
 
 class FakeRegistry(InMemoryRegistry):
@@ -198,6 +223,7 @@ class ServingHouse:
     samples: Path = Path("/nonexistent")
     jobs: InMemoryJobs = field(default_factory=InMemoryJobs)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
+    control: FakeControl = field(default_factory=FakeControl)
     switches: InMemorySwitches = field(default_factory=InMemorySwitches)
     schema: Schema = SCHEMA
 
@@ -219,11 +245,12 @@ class ServingHouse:
             self.registry.add_model(model, now=NOW)
         rest: Any = None
         log: Any = FakeLog()
+        control: Any = self.control
         stores = Stores(
             log=log,
             partitions=rest,
             publications=rest,
-            control=rest,
+            control=control,
             checkpoints=rest,
             artifacts=rest,
             registry=self.registry,

@@ -4,7 +4,7 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from stream_app.serving.routes import feedback, health, predict, retrain, retraining
+from stream_app.serving.routes import feedback, health, models, predict, retrain, retraining
 
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     health.router,
@@ -12,4 +12,5 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     feedback.router,
     retrain.router,
     retraining.router,
+    models.router,
 )
