@@ -14,7 +14,7 @@ from stream_app.cli.output import note, print_fields, print_json, print_rows
 from stream_app.errors import Misconfigured, WrongArgument
 from stream_app.exits import RUNTIME_FAILURE
 from stream_app.kafka.graveyard import Graveyard, Heap, Outcome, Selection, replay
-from stream_app.kafka.letters import Letter, Place, read_corrections
+from stream_app.kafka.letters import FAILED_AT, REASON, Letter, Place, read_corrections
 from stream_app.kafka.producer import Producer
 from stream_app.ports import Deliver
 from stream_app.settings import KafkaSettings
@@ -31,17 +31,24 @@ def list_(
     config: ConfigFile = None,
     overrides: Overrides = None,
     *,
+    each: Annotated[bool, typer.Option("--each", help="List every letter and its place, for `show`.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Count the dead letters by topic, model and reason, with the newest of each."""
     graveyard = Graveyard(load(config, overrides).kafka)
-    heaps = graveyard.heaps(graveyard.letters(graveyard.topics(topic)))
+    letters = graveyard.letters(graveyard.topics(topic))
+    if each:
+        rows = [_placed(letter, graveyard.model(letter)) for letter in letters]
+        count = len(rows)
+    else:
+        heaps = graveyard.heaps(letters)
+        rows, count = [_described(heap) for heap in heaps], sum(heap.letters for heap in heaps)
     if as_json:
-        print_json([_described(heap) for heap in heaps])
+        print_json(rows)
         return
     # keys are a producer's own words: no control character may come through
-    print_rows([{name: printable(str(v)) for name, v in _described(heap).items()} for heap in heaps])
-    note("No dead letters." if not heaps else f"{sum(heap.letters for heap in heaps)} letters.")
+    print_rows([{name: printable(str(v)) for name, v in row.items()} for row in rows])
+    note(f"{count} letters." if count else "No dead letters.")
 
 
 @app.command(epilog="Example: stream-app dlq show ground-truth.dlq 0 17")
@@ -124,7 +131,8 @@ def _report(outcomes: Sequence[Outcome], *, dry_run: bool, as_json: bool) -> Non
     refused = [outcome for outcome in outcomes if outcome.to is None]
     sent = len(outcomes) - len(refused)
     if as_json:
-        print_json({"dry_run": dry_run, "sent": sent, "refused": len(refused), "letters": list(map(asdict, outcomes))})
+        counts = {"would_send" if dry_run else "sent": sent, "refused": len(refused)}
+        print_json({"dry_run": dry_run, **counts, "letters": list(map(asdict, outcomes))})
     else:
         shown = outcomes if dry_run else refused
         print_rows([_told(outcome) for outcome in shown])
@@ -135,6 +143,17 @@ def _report(outcomes: Sequence[Outcome], *, dry_run: bool, as_json: bool) -> Non
 
 def _told(outcome: Outcome) -> dict[str, object]:
     return {name: None if value is None else printable(str(value)) for name, value in asdict(outcome).items()}
+
+
+def _placed(letter: Letter, model: str) -> dict[str, object]:
+    return {
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "model": model,
+        "reason": letter.header(REASON),
+        "failed_at": letter.header(FAILED_AT),
+    }
 
 
 def _described(heap: Heap) -> dict[str, object]:

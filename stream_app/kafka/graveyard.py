@@ -8,7 +8,7 @@ from typing import Any, Final
 import confluent_kafka
 from confluent_kafka import KafkaError, TopicPartition
 
-from stream_app.errors import NotFound, Outage
+from stream_app.errors import NotFound, Outage, WrongArgument
 from stream_app.kafka import client, topics
 from stream_app.kafka.letters import FAILED_AT, REASON, Letter, Place, resurrect
 from stream_app.ports import Deliver, Outgoing
@@ -137,11 +137,15 @@ class Graveyard:
             f"no letter lies in {named}[{partition}] at offset {offset}; it holds those from {begin} to before {end}"
         )
 
+    def model(self, letter: Letter) -> str:
+        """Return the model that the letter's record was meant for."""
+        return letter.model(self._settings.ingest)
+
     def heaps(self, letters: Iterable[Letter]) -> Sequence[Heap]:
         """Return the letters counted by topic, model and reason, the most first."""
         heaps: dict[tuple[str, str, str], Heap] = {}
         for letter in letters:
-            key = (letter.topic, letter.model(self._settings.ingest), letter.header(REASON))
+            key = (letter.topic, self.model(letter), letter.header(REASON))
             heap = heaps.setdefault(key, Heap(topic=key[0], model=key[1], reason=key[2]))
             heap.add(letter)
         return sorted(heaps.values(), key=lambda heap: -heap.letters)
@@ -162,6 +166,7 @@ def replay(
     """Send the selected letters back, at most `limit`, and yield what became of each once it is acknowledged.
 
     A correction for which there is no letter is yielded as refused. Raises Outage; what was yielded before is sent.
+    Raises WrongArgument, with nothing sent, when there are letters but none for the reason that is asked for.
     """
     batch: list[tuple[Letter, Outgoing]] = []
     missing = dict(selection.corrections or {})
@@ -181,11 +186,21 @@ def replay(
 
 
 def _first(letters: Iterable[Letter], selection: Selection, limit: int | None) -> Iterator[Letter]:
-    chosen = (letter for letter in letters if selection.wants(letter))
+    reasons: set[str] = set()
+    chosen = (letter for letter in _noting(reasons, letters) if selection.wants(letter))
     for count, letter in enumerate(chosen, 1):
         yield letter
         if count == limit:
             return
+    if selection.reason is not None and reasons and selection.reason not in reasons:
+        expected = ", ".join(sorted(reasons))
+        raise WrongArgument(f"reason is {selection.reason!r}, expected one that letters have: {expected}")
+
+
+def _noting(reasons: set[str], letters: Iterable[Letter]) -> Iterator[Letter]:
+    for letter in letters:
+        reasons.add(letter.header(REASON))
+        yield letter
 
 
 def _delivered(deliver: Deliver, batch: Sequence[tuple[Letter, Outgoing]]) -> Iterator[Outcome]:

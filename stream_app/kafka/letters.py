@@ -25,6 +25,9 @@ FAILED_AT: Final = "x-dlq-failed-at"
 #: Any incarnation (Kafka's topic ids may hold slashes), topic, partition, offset, index.
 _ORIGIN: Final = re.compile(r".+/[^/]+/\d+/\d+/\d+")
 
+#: Said of what `_written` cannot write.
+_DEEP: Final = b"nested too deeply"
+
 #: (topic, partition, offset) of a letter
 Place: TypeAlias = tuple[str, int, int]
 
@@ -88,8 +91,8 @@ def resurrect(letter: Letter, sources: Sequence[str], corrected: bytes | None = 
     if corrected is None and letter.value is None:
         return "it has no value; give one with --file"
     value = corrected if corrected is not None else _own_value(letter)  # 1
-    if value is None:
-        return f"it names element {letter.header(INDEX)} of an array, but its value has none"
+    if isinstance(value, str):
+        return value
     value = _with_ids(value, letter.coordinates)  # 2
     theirs = tuple((n, v) for n, v in letter.headers if not is_ours(n) and n != ORIGIN)  # 3
     attempts = str(attempts_of(letter.headers) + 1).encode()
@@ -111,23 +114,39 @@ def _correction(number: int, line: bytes, topic: str) -> tuple[Place, bytes]:
         raise Misconfigured(f"line {number}: expected a JSON object with partition, offset and value")
     for name in ("partition", "offset"):
         if type(given.get(name)) is not int or given[name] < 0:
-            raise Misconfigured(f"line {number}: {name} is {given.get(name)!r}, expected a whole number from 0")
+            raise Misconfigured(f"line {number}: {name} is {_said(given, name)}, expected a whole number from 0")
     value = given.get("value")
     records = value if isinstance(value, list) else [value]
     if not records or not all(isinstance(record, dict) for record in records):
-        shown = str(value)[:60]
-        raise Misconfigured(f"line {number}: value is {shown!r}, expected an object or an array of objects")
-    return (topic, given["partition"], given["offset"]), orjson.dumps(value)
+        said = _said(given, "value")
+        raise Misconfigured(f"line {number}: value is {said}, expected an object or an array of objects")
+    written = _written(value)
+    if written is None:
+        raise Misconfigured(f"line {number}: value is {_DEEP.decode()}, expected at most 254 levels")
+    return (topic, given["partition"], given["offset"]), written
 
 
-def _own_value(letter: Letter) -> bytes | None:
-    index = letter.header(INDEX)
+def _said(given: Mapping[str, Any], name: str) -> str:
+    return (_written(given[name]) or _DEEP).decode()[:60] if name in given else "missing"
+
+
+def _own_value(letter: Letter) -> bytes | str:
+    """Return what failed: the value, or the element of it that the letter names; as text, why there is none."""
+    index, value = letter.header(INDEX), letter.value or b""
     if not index:
-        return letter.value
-    elements = _parsed(letter.value)
-    if not isinstance(elements, list) or not is_count(index) or int(index) >= len(elements):
-        return None
-    return _written(elements[int(index)])
+        return value
+    elements = _parsed(value)
+    if not isinstance(elements, dict | list):  # the codec calls it element 0
+        return f"its value, {value[:60].decode('utf-8', 'replace')}, is no record: give a corrected one with --file"
+    if isinstance(elements, dict) or not is_count(index) or int(index) >= len(elements):
+        return f"it names element {index} of an array, but its value has none"
+    element = _written(elements[int(index)])
+    if element is None:
+        return f"element {index} of its value is nested too deeply to be sent alone: give it with --file"
+    if not isinstance(elements[int(index)], dict):
+        shown = element[:60].decode("utf-8", "replace")
+        return f"element {index} of its value, {shown}, is no record: give a corrected one with --file"
+    return element
 
 
 def _written(value: object) -> bytes | None:

@@ -103,6 +103,18 @@ def test_list_counts_and_says_where_the_newest_lies(dlq: Command, kafka: KafkaSe
 
 
 @pytest.mark.kafka
+def test_each_letter_is_listed_with_the_place_that_show_asks_for(dlq: Command) -> None:
+    listed = json.loads(dlq("list", "--each", "--json").stdout)
+    assert sorted(letter["reason"] for letter in listed) == ["not_json", "not_json", "too_large"]
+    for letter in listed:
+        shown = dlq("show", letter["topic"], letter["partition"], letter["offset"], "--json")
+        assert json.loads(shown.stdout)["headers"]["x-dlq-reason"] == letter["reason"]
+    table = dlq("list", "--each")
+    assert (table.returncode, len(table.stdout.splitlines())) == (0, 4)
+    assert "3 letters" in table.stderr
+
+
+@pytest.mark.kafka
 def test_show_prints_headers_and_value_and_nothing_that_a_terminal_obeys(dlq: Command, kafka: KafkaSettings) -> None:
     (heap,) = [heap for heap in json.loads(dlq("list", "--json").stdout) if heap["reason"] == "not_json"]
     place = (heap["topic"], heap["newest_partition"], heap["newest_offset"])
@@ -124,7 +136,7 @@ def test_a_dry_run_tells_and_sends_nothing_a_replay_sends_and_a_refusal_ends_wit
 ) -> None:
     dry = dlq("replay", "--dry-run", "--json")
     told = json.loads(dry.stdout)
-    assert (dry.returncode, told["sent"], told["refused"]) == (1, 2, 1)
+    assert (dry.returncode, told["would_send"], told["refused"], "sent" in told) == (1, 2, 1, False)
     assert [letter["refusal"][:17] for letter in told["letters"] if letter["to"] is None] == ["it was too large "]
     assert sum(topics.end_offsets(client.admin(kafka), [kafka.topics.ground_truth]).values()) == 0
     sent = dlq("replay", "--reason", "not_json", "--json")
@@ -149,11 +161,14 @@ def test_corrected_values_are_sent_instead(dlq: Command, kafka: KafkaSettings, t
 def test_wrong_input_says_what_was_expected(dlq: Command, tmp_path: Path, kafka: KafkaSettings) -> None:
     (tmp_path / "bad.jsonl").write_text('{"partition": 0}\n')
     bad = dlq("replay", "--topic", kafka.topics.ground_truth, "--file", "bad.jsonl")
-    assert (bad.returncode, "line 1: offset is None, expected a whole number" in bad.stderr) == (2, True)
+    assert (bad.returncode, "line 1: offset is missing, expected a whole number" in bad.stderr) == (2, True)
     absent = dlq("replay", "--file", "absent.jsonl")
     assert (absent.returncode, "No such file" in absent.stderr) == (2, True)
     foreign = dlq("list", "--topic", "secrets")
     assert (foreign.returncode, "expected one of: truth" in foreign.stderr) == (1, True)
+    nonsense = dlq("replay", "--reason", "nonsense", "--json")
+    assert (nonsense.returncode, nonsense.stdout) == (2, "")
+    assert "reason is 'nonsense', expected one that letters have: not_json, too_large" in nonsense.stderr
 
 
 def _only_message(kafka: KafkaSettings) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.cli.dlq import printable
-from stream_app.errors import InvalidRecord, Misconfigured
+from stream_app.errors import InvalidRecord, Misconfigured, WrongArgument
 from stream_app.kafka.dead_letters import DIGEST, KEPT, LONGEST_TRACE, PREFIX, Grave, attempts_of, dead_letter
 from stream_app.kafka.graveyard import Selection, replay
 from stream_app.kafka.letters import Letter, read_corrections, resurrect
@@ -18,6 +18,8 @@ from stream_app.values import Partition, Run
 
 GRAVE = Grave(suffix=".dlq", group="g", max_message_bytes=100_000)
 SOURCES = ("ground-truth", "housing")
+#: Read by orjson, but not written.
+DEEP = b'{"a":' * 300 + b"1" + b"}" * 300
 PLACE = Partition(incarnation="inc", topic="ground-truth", number=2)
 
 
@@ -63,9 +65,8 @@ def test_a_forged_count_of_attempts_is_not_believed(count: bytes) -> None:
 
 
 def test_a_record_nested_too_deeply_to_be_written_comes_back_as_it_was_or_not_at_all() -> None:
-    deep = b'{"a":' * 300 + b"1" + b"}" * 300
-    assert sent(resurrect(letter(deep), SOURCES)).value == deep
-    assert isinstance(resurrect(letter(b"[" + deep + b"]", index=0), SOURCES), str)
+    assert sent(resurrect(letter(DEEP), SOURCES)).value == DEEP
+    assert "nested too deeply" in str(resurrect(letter(b"[" + DEEP + b"]", index=0), SOURCES))
 
 
 def test_a_value_that_is_too_large_leaves_its_digest_and_a_prefix() -> None:
@@ -136,6 +137,9 @@ def test_a_corrected_value_is_sent_under_the_id_of_the_bad_one() -> None:
         (letter(None), "no value"),
         (letter(b"[1]", index=3), "element 3"),
         (letter(b"{}", index=0), "element 0"),
+        (letter(b"null", index=0), "its value, null, is no record"),
+        (letter(b" 5", index=0), "its value,  5, is no record"),
+        (letter(b'[{}, "x"]', index=1), 'element 1 of its value, "x", is no record'),
         (letter(b"{}", place=Partition(incarnation="i", topic="secrets", number=0)), "'secrets'"),
     ],
 )
@@ -179,8 +183,15 @@ def test_replay_stops_at_its_limit_and_filters_by_reason_and_place() -> None:
 
     assert offsets(Selection(), limit=2) == [0, 1]
     assert offsets(Selection(reason="not_json", offset=3)) == [3]
-    assert offsets(Selection(reason="tombstone")) == []
     assert offsets(Selection(partition=0)) == []
+
+
+def test_a_reason_that_no_letter_has_is_a_wrong_argument_and_nothing_is_sent() -> None:
+    delivered: list[Outgoing] = []
+    with pytest.raises(WrongArgument, match=r"^reason is 'nonsense', expected one that letters have: not_json$"):
+        list(replay([letter(b"{}")], Selection(reason="nonsense"), SOURCES, delivered.extend, limit=1))
+    assert not delivered
+    assert list(replay([], Selection(reason="nonsense"), SOURCES, delivered.extend, limit=1)) == []
 
 
 def test_corrections_are_read_by_place() -> None:
@@ -197,11 +208,14 @@ def test_corrections_are_read_by_place() -> None:
     [
         (b"garbage", "line 1: expected a JSON object"),
         (b"[]", "line 1: expected a JSON object"),
-        (b'{"partition": "0", "offset": 1, "value": {}}', "line 1: partition is '0', expected a whole number"),
+        (b'{"partition": "0", "offset": 1, "value": {}}', 'line 1: partition is "0", expected a whole number'),
         (b'{"partition": 0, "offset": -1, "value": {}}', "line 1: offset is -1, expected a whole number"),
-        (b'{"partition": 0, "offset": true, "value": {}}', "line 1: offset is True, expected"),
-        (b'{"partition": 0, "offset": 1}', "line 1: value is 'None', expected an object"),
-        (b'{"partition": 0, "offset": 1, "value": [1]}', "line 1: value is '\\[1\\]', expected an object"),
+        (b'{"partition": 0, "offset": true, "value": {}}', "line 1: offset is true, expected"),
+        (b'{"partition": 0, "offset": 1}', "line 1: value is missing, expected an object"),
+        (b'{"partition": 0, "offset": 1, "value": null}', "line 1: value is null, expected an object"),
+        (b'{"partition": 0, "offset": 1, "value": [1]}', "line 1: value is \\[1\\], expected an object"),
+        (b'{"partition": 0, "offset": 1, "value": ' + DEEP + b"}", "line 1: value is nested too deeply, expected at"),
+        (b'{"partition": ' + DEEP + b', "offset": 1}', "line 1: partition is nested too deeply, expected a whole"),
     ],
 )
 def test_a_wrong_correction_names_line_field_and_what_was_expected(line: bytes, message: str) -> None:
