@@ -64,8 +64,8 @@ def _all_examined(settings: Settings, is_sound: IsSound) -> tuple[dict[str, Mode
 
 
 def _of_deployment(settings: Settings, is_sound: IsSound) -> list[str]:
-    """Return what is wrong with Kafka's settings and storage's."""
-    found = [*_of_kafka(settings.kafka, is_sound)]
+    """Return what is wrong with Kafka's settings, the server's and storage's."""
+    found = [*_of_kafka(settings.kafka, is_sound), *_of_serve(settings)]
     for key, check in _storage_checks(settings.storage).items():
         if is_sound("storage", key):
             found += _complaint(check)
@@ -85,6 +85,12 @@ def _of_kafka(kafka: KafkaSettings, is_sound: IsSound) -> Iterator[str]:
         # together they name the first that is wrong; what belongs together is kept together
         apart = [complaint for group in client.groups(rest) for complaint in _of_options(kafka, group)]
         yield from apart or complaints
+
+
+def _of_serve(settings: Settings) -> Iterator[str]:
+    default = settings.serve.default_model
+    if default is not None and settings.models and default not in settings.models:
+        yield f"serve.default_model = {default!r}: expected one of the models: {', '.join(settings.models)}"
 
 
 def _of_options(kafka: KafkaSettings, extra: Mapping[str, Any]) -> list[str]:

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Final, Literal, TypeAlias
 
@@ -15,13 +16,20 @@ from threadpoolctl import threadpool_limits
 from stream_app import __version__
 from stream_app.bootstrap import Rooms
 from stream_app.checking import checked
+from stream_app.errors import Misconfigured
 from stream_app.kafka.producer import Producer
 from stream_app.kafka.relay import Relay
 from stream_app.leaving import stop_event
 from stream_app.ports import Observer
+from stream_app.serving.app import build_api
+from stream_app.serving.doors import any_valid
+from stream_app.serving.health import Contact, Health
+from stream_app.serving.server import address, bind, is_loopback, serve
+from stream_app.serving.tools import Tools as ServingTools
 from stream_app.settings import Settings
 from stream_app.stream.app import StreamApp, build_app
 from stream_app.stream.app import run_worker as run_app
+from stream_app.subscriber import ModelSubscriber
 from stream_app.telemetry import logs
 from stream_app.telemetry.health import Check, HealthServer, Served
 from stream_app.telemetry.metrics import CONTENT_TYPE, PrometheusObserver
@@ -30,6 +38,10 @@ from stream_app.worker.handler import TICK_S
 from stream_app.worker.keeping import KEEP_EVERY_S
 from stream_app.worker.tidying import TIDY_EVERY_S
 
+#: Seconds in which the broker has to acknowledge what a server sends.
+_DELIVERY_S: Final = 5.0
+#: Seconds that predictions get to leave a server that ends; what stays is on disk.
+_LAST_MOMENT_S: Final = 2.0
 #: Seconds between two reports of the lag.
 LAG_EVERY_S: Final = 5.0
 
@@ -92,6 +104,72 @@ def run_trainer(settings: Settings) -> int:
         service.run(stop)
     _log.info("trainer stopped", extra={"why": "asked by a signal", "exit_code": 0})
     return 0
+
+
+def run_serve(settings: Settings) -> int:
+    """Answer over HTTP until SIGTERM; return the exit code."""
+    logs.configure(settings.log)
+    # as in the worker: boosted trees on several threads would fight for the cores
+    threadpool_limits(limits=1)
+    observe = PrometheusObserver()
+    observe("build_info", version=__version__)
+    settings = checked(settings)
+    observe.expect(settings.models)
+    contact = Contact(observe, clock=time.time)
+    rooms = Rooms(settings, observe=contact)
+    needs_key = _needs_key(rooms)
+    with ExitStack() as stack:
+        listening = stack.enter_context(bind(settings.serve.host, settings.serve.port))
+        tools = _serving(rooms, stack, contact, observe)
+        about = {**_about(settings), "url": address(listening), "needs_key": needs_key}
+        _log.info("server started", extra=about)
+        serve(build_api(tools, settings.serve), listening, on_end=tools.health.drain)
+    _log.info("server stopped", extra={"why": "asked by a signal", "exit_code": 0})
+    return 0
+
+
+def _serving(rooms: Rooms, stack: ExitStack, contact: Contact, observe: PrometheusObserver) -> ServingTools:
+    """Start the parts of a server; at the end of the stack they are closed, the last first."""
+    kafka = rooms.settings.kafka
+    spool = stack.enter_context(closing(rooms.spool()))
+    courier = rooms.courier(spool, stack.enter_context(Producer(kafka, timeout_s=_DELIVERY_S)))
+    stack.callback(courier.close, _LAST_MOMENT_S)
+    courier.start()
+    deliver = stack.enter_context(Producer(kafka, timeout_s=_DELIVERY_S))
+    subscriber = stack.enter_context(rooms.subscriber(list(rooms.models)))
+    health = Health(exposition=observe.exposition, content_type=CONTENT_TYPE)
+    tools = rooms.serving(subscriber, courier, deliver=deliver, health=health)
+    health.live = {"subscriber": partial(_failure, subscriber)}
+    health.needed = {"models": tools.predictor.silent}
+    health.wanted = {"kafka": contact.lost, "predictions": courier.unwell}
+    # beside the first requests: a data file may be long, and a verified version may come before it is read
+    threading.Thread(target=tools.predictor.find_baselines, args=(tools.models,), name="baselines", daemon=True).start()
+    # what it loaded goes on predicting while requests drain; its thread may wait for a broker that is away
+    health.on_drain = threading.Thread(target=subscriber.close, name="subscriber-end", daemon=True).start
+    return tools
+
+
+def _failure(subscriber: ModelSubscriber) -> str | None:
+    """Return what ended the subscriber's thread, None while it runs."""
+    try:
+        subscriber.wait_ready(0)
+    except Exception as error:  # noqa: BLE001 - whatever it was, it is told, and a new start mends it
+        return f"it follows models no more: {type(error).__name__}"
+    return None
+
+
+def _needs_key(rooms: Rooms) -> bool:
+    """Return whether requests need a key; raises Misconfigured where others could come in without one."""
+    settings = rooms.settings.serve
+    if any_valid(rooms.api_keys, rooms.clock()):
+        return True
+    if not is_loopback(settings.host) and not settings.insecure:
+        raise Misconfigured(
+            f"serve.host = {settings.host!r}: beyond loopback requests need keys and there is none; make one with "
+            "`stream-app keys create`, or set serve.insecure to let everybody do everything"
+        )
+    _log.warning("there are no API keys: whoever can reach this server may do everything")
+    return False
 
 
 def _about(settings: Settings) -> dict[str, object]:

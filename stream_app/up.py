@@ -22,7 +22,7 @@ _SHORT_SESSION_S: Final = 6
 
 
 def run_up(settings: Settings, arguments: list[str], address: Path, say: Callable[[str], None]) -> int:
-    """Run worker and trainer until SIGTERM, SIGINT or SIGHUP; return the exit code.
+    """Run worker, trainer and server until SIGTERM, SIGINT or SIGHUP; return the exit code.
 
     `arguments` hand the settings on to them, e.g. ["--config", "stream_app.toml"]; the file `address` holds the
     embedded broker's while there is one.
@@ -34,7 +34,7 @@ def run_up(settings: Settings, arguments: list[str], address: Path, say: Callabl
         environment = {}
         if settings.kafka.bootstrap_servers is None:
             environment = stack.enter_context(_embedded(settings.kafka, address, say))
-        children = [Child(name, [name, *arguments], environment) for name in ("worker", "trainer")]
+        children = [Child(name, [name, *arguments], environment) for name in ("worker", "trainer", "serve")]
         supervisor = Supervisor(children)
         supervisor.start()
         try:

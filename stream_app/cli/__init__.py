@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 from stream_app.leaving import leave_at_once
 
 #: Commands that run until they are told to stop.
-SERVICES: Final = frozenset({"worker", "trainer", "up"})
+SERVICES: Final = frozenset({"worker", "trainer", "serve", "up"})
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -12,7 +12,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: stream-app up --config stream_app.toml")
 def up(config: ConfigFile = None, overrides: Overrides = None) -> None:
-    """Run worker and trainer on this machine, supervised; over an embedded broker unless one is named."""
+    """Run worker, trainer and server on this machine, supervised; over an embedded broker unless one is named."""
     arguments = ["--config", str(config)] if config else []
     for override in overrides or []:
         arguments += ["--set", override]
