@@ -20,6 +20,7 @@ from stream_app.worker.handler import Policy, Tools, WorkerHandler
 from stream_app.worker.hands import Hands
 from stream_app.worker.opening import Opener
 from stream_app.worker.publishing import Publisher
+from stream_app.worker.reception import Reception, open_reception
 from stream_app.worker.routing import Map
 
 TOPIC = "ground-truth"
@@ -46,6 +47,7 @@ class Bench:
 
     rooms: Rooms
     handler: WorkerHandler
+    reception: Reception
     sent: list[Outgoing] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
 
@@ -97,7 +99,9 @@ def bench(
             owner="test",
             limit=Limit(max_share=max_bad_share, over_records=100, suffix=".dlq", clock=rooms.clock),
         )
-        yield Bench(rooms=rooms, handler=WorkerHandler(tools, policy), sent=sent)
+        topics = settings.kafka.topics
+        reception = open_reception(tools, policy, rooms.predictions, models=rooms.models, topics=topics)
+        yield Bench(rooms=rooms, handler=reception.records, reception=reception, sent=sent)
 
 
 def run_of(

@@ -105,6 +105,7 @@ def test_the_target_under_its_own_name_is_a_label_in_an_envelope() -> None:
         ({**GOOD, "occurred_at": "soon"}, "bad_time"),
         ({**GOOD, "occurred_at": 0}, "bad_time"),
         ({**GOOD, "occurred_at": NOW_MS / 1000 + 7200}, "bad_time"),
+        ({**GOOD, "corrects": 1}, "wrong_type"),
         ({**GOOD, "served": "1"}, "bad_served"),
         ({**GOOD, "served": {"version": "1", "output": 1.5}}, "bad_served"),
         ({}, "missing_label"),
@@ -112,6 +113,13 @@ def test_the_target_under_its_own_name_is_a_label_in_an_envelope() -> None:
 )
 def test_a_bad_record_is_named_and_its_neighbours_are_kept(record: dict[str, Any], reason: str) -> None:
     assert reason_of(record) == reason
+
+
+def test_a_record_that_corrects_is_a_correction_however_late() -> None:
+    old = {**GOOD, "occurred_at": NOW_MS / 1000 - 100}
+    late = TimePolicy(max_skew_s=3600, lateness_s=10)
+    rows, _ = canonicalise(SCHEMA, late, batch([old, {**old, "corrects": True}, {**old, "corrects": False}]))
+    assert rows.kinds.tolist() == [RowKind.LATE, RowKind.CORRECTION, RowKind.LATE]
 
 
 def test_messages_name_field_value_and_expectation() -> None:
