@@ -17,7 +17,7 @@ def status(config: ConfigFile = None, overrides: Overrides = None, *, as_json: A
     """Print each model's place in its log, its scores, what serves, and its newest retrain."""
     settings = load(config, overrides)
     rooms = look(settings)
-    rows = [] if rooms is None else standings(rooms.stores)
+    rows = [] if rooms is None else standings(rooms)
     print_json({"models": rows}) if as_json else print_rows([_for_people(row) for row in rows])
     note_missing(settings, rooms, [row["model"] for row in rows])
 

@@ -1,10 +1,11 @@
 """Where a model stands: its log, its scores, what serves, its newest retrain; the same numbers for every door."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from stream_app.errors import NotFound
-from stream_app.ports import Stores
+from stream_app.job_ports import Jobs
+from stream_app.ports import Registry, WindowLog
 from stream_app.values import Version
 
 #: The score that stands for a model, by what its task has.
@@ -19,12 +20,28 @@ _SERIES: Final[Mapping[str, Sequence[str]]] = {
 }
 
 
-def standings(stores: Stores) -> list[dict[str, Any]]:
+class Places(Protocol):
+    """What must be looked at; less than all stores, since opening those makes keys."""
+
+    @property
+    def registry(self) -> Registry:
+        """Which models there are, and what serves."""
+
+    @property
+    def log(self) -> WindowLog:
+        """Their windows and scores."""
+
+    @property
+    def jobs(self) -> Jobs:
+        """Their retrains."""
+
+
+def standings(stores: Places) -> list[dict[str, Any]]:
     """Return where every model stands."""
     return [standing(stores, facts) for facts in stores.registry.models()]
 
 
-def standing_of(stores: Stores, model: str) -> dict[str, Any]:
+def standing_of(stores: Places, model: str) -> dict[str, Any]:
     """Return where one model stands; raises NotFound until a worker has taken it over."""
     for facts in stores.registry.models():
         if facts["name"] == model:
@@ -32,7 +49,7 @@ def standing_of(stores: Stores, model: str) -> dict[str, Any]:
     raise NotFound(f"model {model!r} has no log yet: no worker has taken it over")
 
 
-def standing(stores: Stores, facts: Mapping[str, Any]) -> dict[str, Any]:
+def standing(stores: Places, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return where the model of a line of `Registry.models` stands."""
     name = str(facts["name"])
     newest = next(iter(stores.log.metrics(name, newest=1)), None)
@@ -50,7 +67,7 @@ def standing(stores: Stores, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def series(stores: Stores, model: str, *, newest: int) -> list[dict[str, Any]]:
+def series(stores: Places, model: str, *, newest: int) -> list[dict[str, Any]]:
     """Return the newest points of a model's curves, oldest first: one a window, each series its rolling score."""
     return [
         {

@@ -160,7 +160,8 @@ class TestInit:
 class TestKafka:
     @pytest.fixture
     def variables(self, kafka_bootstrap: str, unique: Callable[[str], str]) -> dict[str, str]:
-        names = {name: unique(name.replace("_", "-")) for name in ("ground_truth", "model_updated", "learning_events")}
+        used = ("ground_truth", "predictions", "feedback", "model_updated", "learning_events")
+        names = {name: unique(name.replace("_", "-")) for name in used}
         topics = {f"STREAM_APP_KAFKA__TOPICS__{name.upper()}": topic for name, topic in names.items()}
         return {"STREAM_APP_KAFKA__BOOTSTRAP_SERVERS": kafka_bootstrap, **topics}
 
@@ -171,7 +172,7 @@ class TestKafka:
 
         assert sorted(created["created"]) == sorted(created["topics"])
         assert again == {"created": [], "topics": created["topics"]}
-        assert [(row["partitions"], row["offsets"]) for row in listed] == [(4, 0)] * 4
+        assert [(row["partitions"], row["offsets"]) for row in listed] == [(4, 0)] * 8
 
     def test_a_file_arrives_whole_in_order_and_keyed(
         self, stream_app: Run, variables: dict[str, str], kafka_bootstrap: str
