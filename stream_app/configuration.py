@@ -75,6 +75,8 @@ class Draft:
     mistakes: tuple[str, ...] = ()
     #: what was left out
     doubtful: frozenset[Key] = frozenset()
+    #: what is no mistake, but may not be what was meant: one sentence each
+    warnings: tuple[str, ...] = ()
 
     def is_given(self, *key: str) -> bool:
         """Return whether the key was not left out, though something below it may be."""
@@ -160,7 +162,13 @@ def drafted(sources: Sequence[Layer]) -> Draft:
     settings, doubtful, wrong = _validated(merged(sources), sources)
     found = Draft(settings=settings, doubtful=frozenset(doubtful))
     contradictions = [*_within((), settings, found, sources), *_between(settings, found)]
-    return Draft(settings=settings, doubtful=found.doubtful, mistakes=(*unread, *wrong, *contradictions))
+    mistakes = (*unread, *wrong, *contradictions)
+    return Draft(settings=settings, doubtful=found.doubtful, mistakes=mistakes, warnings=tuple(warnings(sources)))
+
+
+def warnings(sources: Sequence[Layer]) -> list[str]:
+    """Return what the sources hold that is no mistake, but may not be what was meant: one sentence each."""
+    return [warning for source in sources for warning in source.warnings]
 
 
 def _validated(tree: Tree, sources: Sequence[Layer]) -> tuple[Settings, set[Key], list[str]]:
@@ -256,8 +264,15 @@ def _sentence(key: Key, errors: Sequence[ErrorDetails], tree: Tree, sources: Seq
         return f"{place}: unknown key{_nearest(key)}"
     expected = " or ".join(dict.fromkeys(_expected(one) for one in errors))
     if details["type"] == "missing" or not holds(tree, key) or isinstance(details["input"], BaseModel | Mapping):
-        return f"{place}: expected {expected}"
+        return f"{place}: expected {expected}{_maker(key[:-1], sources) if details['type'] == 'missing' else ''}"
     return f"{dotted(key)} = {_shown(key, details['input'])}{f' ({origin})' if origin else ''}: expected {expected}"
+
+
+def _maker(key: Key, sources: Sequence[Layer]) -> str:
+    """Return who made what lacks a key, where that is not the settings file: there it can be seen."""
+    first = next((source for source in sources if holds(source.tree, key)), None)
+    maker = first and first.maker(key)
+    return f", since {maker} declares {dotted(key)}" if maker else ""
 
 
 def _expected(details: ErrorDetails) -> str:

@@ -42,6 +42,8 @@ class Layer:
     origins: dict[Key, str] = field(default_factory=dict)
     #: what could not be read, in words
     mistakes: list[str] = field(default_factory=list)
+    #: what was not taken for a setting, though it may be meant as one, in words
+    warnings: list[str] = field(default_factory=list)
 
     def origin(self, key: Key) -> str | None:
         """Return who set the key, or a key above it; None when this layer did not."""
@@ -49,6 +51,10 @@ class Layer:
             if key[:length] in self.origins:
                 return self.origins[key[:length]]
         return self.name if holds(self.tree, key) else None
+
+    def maker(self, key: Key) -> str | None:
+        """Return who set something below the key, so that it is there; None where the layer's name says it all."""
+        return next((origin for one, origin in self.origins.items() if one[: len(key)] == key), None)
 
 
 def holds(tree: object, key: Key) -> bool:
@@ -122,10 +128,12 @@ def from_environment(environment: Mapping[str, str], *, below: Tree) -> Layer:
 def _from_variables(name: str, variables: Mapping[str, str], below: Tree) -> Layer:
     layer = Layer(name=name)
     for variable, text in sorted(variables.items()):
+        origin = variable if name == "environment" else f"{variable} in {name}"
         # compose files and charts set optional variables to nothing rather than leave them out
         if _is_setting(variable) and text:
-            origin = variable if name == "environment" else f"{variable} in {name}"
             _read_variable(layer, variable, text, variables, below, origin)
+        elif text and (meant := _meant(variable)):
+            layer.warnings.append(f"{origin} is ignored, as it names no setting; did you mean {meant}?")
     return layer
 
 
@@ -154,6 +162,41 @@ def _is_setting(variable: str) -> bool:
     """
     rest = variable.removeprefix(PREFIX)
     return rest != variable and (NESTING in rest or rest.lower() in Settings.model_fields)
+
+
+def _meant(variable: str) -> str | None:
+    """Return the variable that names a setting if `__` is put where this one has `_`, None if there is none.
+
+    It may be another's all the same: Kubernetes sets STREAM_APP_SERVE_PORT for a service called `stream-app-serve`.
+    """
+    rest = variable.removeprefix(PREFIX)
+    if rest == variable or NESTING in rest:
+        return None
+    for ending in ("", FROM_FILE):
+        parts = _nested(Settings, rest.removesuffix(ending).lower().split("_")) if rest.endswith(ending) else None
+        if parts is not None:
+            return PREFIX + NESTING.join(parts).upper() + ending
+    return None
+
+
+def _nested(annotation: object, words: list[str]) -> list[str] | None:
+    """Return the parts of the key that the words spell when they are put together, None if they spell none."""
+    kind = plain(annotation)
+    if not words:
+        return []
+    inner: list[tuple[list[str], object]] = []
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        inner = [(name.split("_"), one.annotation) for name, one in kind.model_fields.items()]
+    elif get_origin(kind) is dict:
+        below = get_args(kind)[1]
+        # a whole model would fit any words
+        shortest_rest = 1 if _is_nested(below) and below is not Any else 0
+        inner = [(words[:length], below) for length in range(1, len(words) + 1 - shortest_rest)]
+    for name, annotation_below in inner:
+        rest = _nested(annotation_below, words[len(name) :]) if words[: len(name)] == name else None
+        if rest is not None:
+            return ["_".join(name), *rest]
+    return None
 
 
 def _from_secret_file(layer: Layer, variable: str, text: str, variables: Mapping[str, str]) -> tuple[str, str | None]:

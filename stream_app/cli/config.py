@@ -26,16 +26,21 @@ def show(config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJ
 
 @app.command(epilog="Example: stream-app config check --config stream_app.toml --json")
 def check(config: ConfigFile = None, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
-    """Read the settings, the data files they name, and build what they ask for; leaves with 78 after any mistake."""
+    """Read the settings, the data files they name, and build what they ask for; leaves with 78 after any mistake.
+
+    A warning is no mistake: what it names is ignored, and may not be meant for us.
+    """
     # River takes a second to import, for which `config show` need not wait
     from stream_app.checking import problems  # noqa: PLC0415
 
     draft = configuration.draft(config, pairs(overrides))
     mistakes = [*draft.mistakes, *problems(draft.settings, draft.is_sound)]
     if as_json:
-        print_json({"ok": not mistakes, "mistakes": mistakes})
+        print_json({"ok": not mistakes, "mistakes": mistakes, "warnings": draft.warnings})
+    for warning in draft.warnings:
+        note(f"warning: {warning}")
     for mistake in mistakes:
         note(mistake)
     if mistakes:
         raise typer.Exit(MISCONFIGURED)
-    note(f"The settings are complete; models: {', '.join(load(config, overrides).models) or 'none yet'}.")
+    note(f"The settings are complete; models: {', '.join(draft.settings.models) or 'none yet'}.")

@@ -1,5 +1,6 @@
 """Options that commands share, so that they are spelled and explained the same everywhere."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from stream_app.errors import Misconfigured, NotFound, WrongArgument
 from stream_app.model_settings import ModelSettings
 from stream_app.settings import Settings
 from stream_app.telemetry import logs
+
+_LOG = logging.getLogger(__name__)
 
 #: In the storage folder while an embedded broker runs: its address, for other commands on this machine.
 ADDRESS_FILE: Final = "broker"
@@ -41,7 +44,7 @@ def pairs(overrides: list[str] | None) -> dict[str, str]:
     result = {}
     for text in overrides or []:
         key, equals, value = text.partition("=")
-        if not equals:
+        if not equals or not key.strip():
             raise typer.BadParameter(f"{text!r}: expected KEY=VALUE", param_hint="--set")
         result[key.strip()] = value
     return result
@@ -50,10 +53,14 @@ def pairs(overrides: list[str] | None) -> dict[str, str]:
 def load(config: Path | None, overrides: list[str] | None) -> Settings:
     """Return the settings that a command's shared options ask for, and log as they say from now on.
 
-    Where they name no broker and `stream-app up` runs an embedded one, that is the broker.
+    What they leave in doubt is logged. Where they name no broker and `stream-app up` runs an embedded one, that is
+    the broker.
     """
-    settings = configuration.load(config, pairs(overrides))
+    sources = configuration.layers(config, pairs(overrides))
+    settings = configuration.build(sources)
     logs.configure(settings.log)
+    for warning in configuration.warnings(sources):
+        _LOG.warning(warning)
     embedded = settings.storage.root / ADDRESS_FILE
     if settings.kafka.bootstrap_servers is None and embedded.exists():
         return configuration.load(config, {"kafka.bootstrap_servers": embedded.read_text(), **pairs(overrides)})

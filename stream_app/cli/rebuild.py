@@ -12,6 +12,7 @@ from stream_app.bootstrap import Rooms
 from stream_app.cli.looking import rooms_of
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
 from stream_app.cli.output import print_fields, print_json
+from stream_app.errors import Conflict, WrongArgument
 from stream_app.worker.replaying import Comparison, Exclusion, refold
 
 app = typer.Typer(add_completion=False)
@@ -27,8 +28,16 @@ def rebuild(
     as_json: AsJson = False,
 ) -> None:
     """Fold the model's history into a new state and report how it differs from the learned one."""
+    exclusion = _exclusion(exclude)
     rooms = rooms_of(load(config, overrides), model)
-    show(compare(rooms, rooms, model, Exclusion.parse(exclude) if exclude else None), as_json=as_json)
+    show(compare(rooms, rooms, model, exclusion), as_json=as_json)
+
+
+def _exclusion(text: str | None) -> Exclusion | None:
+    try:
+        return None if text is None else Exclusion.parse(text)
+    except Conflict as error:
+        raise WrongArgument(str(error)) from error
 
 
 def compare(rooms: Rooms, other: Rooms, model: str, exclusion: Exclusion | None) -> Comparison:

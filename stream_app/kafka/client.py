@@ -75,7 +75,10 @@ class AiokafkaOptions:
 def bootstrap_servers(settings: KafkaSettings) -> str:
     """Return the address; raises Misconfigured when there is none."""
     if not settings.bootstrap_servers:
-        raise Misconfigured("kafka.bootstrap_servers is not set: expected host:port, or several with commas between")
+        raise Misconfigured(
+            "kafka.bootstrap_servers is not set: expected host:port, or several with commas between; the embedded "
+            "broker of `stream-app up` is found without it, but only in the folder in which that runs, while it runs"
+        )
     return settings.bootstrap_servers
 
 

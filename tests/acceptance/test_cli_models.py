@@ -11,7 +11,6 @@ import pytest
 
 from stream_app.bootstrap import Rooms
 from stream_app.cli import models
-from stream_app.cli.entry import main
 from stream_app.configuration import load
 from stream_app.ports import Effects, Publication
 from stream_app.values import (
@@ -36,17 +35,9 @@ SCORES = {"online": {"accuracy": 0.5}, "ridge": {"accuracy": 0.75}}
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return `run(arguments…)` in a folder with settings: exit code, standard output, standard error."""
+def run(tmp_path: Path, command: Run) -> Run:
+    """Return `command` in a folder with settings."""
     (tmp_path / "stream_app.toml").write_text(SETTINGS)
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
     return command
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.configuration import Mistakes, dotted, explained, load, mistakes, redacted
+from stream_app.configuration import Mistakes, dotted, draft, explained, load, mistakes, redacted
 from stream_app.errors import Misconfigured
 from stream_app.layers import Layer, locate, merged
 from stream_app.messages import NAME_PATTERN
@@ -229,6 +229,58 @@ def test_variables_that_are_no_settings_are_left_alone(variable: str, monkeypatc
     assert load() == Settings()
 
 
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("STREAM_APP_KAFKA_GROUP_ID", "STREAM_APP_KAFKA__GROUP_ID"),
+        ("STREAM_APP_SERVE_PORT", "STREAM_APP_SERVE__PORT"),
+        ("STREAM_APP_KAFKA_TOPICS_GROUND_TRUTH", "STREAM_APP_KAFKA__TOPICS__GROUND_TRUTH"),
+        ("STREAM_APP_KAFKA_EXTRA_SASL_PASSWORD", "STREAM_APP_KAFKA__EXTRA__SASL_PASSWORD"),
+        ("STREAM_APP_KAFKA_TOPICS", "STREAM_APP_KAFKA__TOPICS"),
+        ("STREAM_APP_MODELS_A_ONLINE_PARAMS_L2", "STREAM_APP_MODELS__A__ONLINE__PARAMS__L2"),
+        ("STREAM_APP_STORAGE_URL_FILE", "STREAM_APP_STORAGE__URL_FILE"),
+        ("STREAM_APP_MODELS_MY_MODEL_SEED", "STREAM_APP_MODELS__MY_MODEL__SEED"),
+        ("STREAM_APP_MODELS_A_FEATURES_MEDINC_LOW", "STREAM_APP_MODELS__A__FEATURES__MEDINC__LOW"),
+    ],
+)
+def test_a_variable_with_too_few_underscores_is_ignored_with_a_warning(
+    variable: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No error: it may be set by Kubernetes for a service of such a name."""
+    monkeypatch.setenv(variable, "tcp://10.0.0.1:80")
+
+    assert load() == Settings()
+    assert draft(None, {}).warnings == (f"{variable} is ignored, as it names no setting; did you mean {meant}?",)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("STREAM_APP_PORT", "x"),
+        ("STREAM_APP_SERVE_SERVICE_HOST", "x"),
+        ("STREAM_APP_MODELS_SERVICE_HOST", "x"),
+        ("STREAM_APP_CRASH", "x"),
+        ("STREAM_APP_REQUIRE_KAFKA", "1"),
+        ("STREAM_APP_KAFKA_GROUP_ID", ""),
+        ("STREAM_APP_KAFKA__GROUP_ID", "x"),
+        ("KAFKA_GROUP_ID", "x"),
+    ],
+)
+def test_what_resembles_no_setting_is_no_reason_to_warn(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    assert draft(None, {}).warnings == ()
+
+
+def test_a_variable_of_the_dotenv_file_is_warned_of_with_its_place(folder: Path) -> None:
+    (folder / ".env").write_text("STREAM_APP_LOG_LEVEL=debug\n")
+
+    (warning,) = draft(None, {}).warnings
+    assert warning.startswith("STREAM_APP_LOG_LEVEL in .env is ignored")
+
+
 def test_an_empty_variable_is_as_good_as_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compose files say `${URL:-}`."""
     monkeypatch.setenv("STREAM_APP_STORAGE__URL", "")
@@ -312,6 +364,22 @@ class TestMistakes:
             "models.Bad = 'Bad' (stream_app.toml): expected a name that matches ^[a-z0-9][a-z0-9._-]{0,63}$",
             "models.m.task = 'binry' (stream_app.toml): expected 'binary', 'multiclass' or 'regression'",
             "models.m.target: expected it to be set",
+        ]
+
+    def test_what_declares_a_model_that_lacks_a_key_is_named(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Otherwise nobody finds the model, which is in no file."""
+        (folder / "stream_app.toml").write_text("[models.m]\ntarget = 'y'")
+        monkeypatch.setenv("STREAM_APP_MODELS__M__SEED", "3")
+        monkeypatch.setenv("STREAM_APP_MODELS__N__SEED", "3")
+
+        assert told({"models.o.seed": "3"}) == [
+            "models.m.task: expected it to be set",
+            "models.n.task: expected it to be set, since STREAM_APP_MODELS__N__SEED declares models.n",
+            "models.n.target: expected it to be set, since STREAM_APP_MODELS__N__SEED declares models.n",
+            "models.o.task: expected it to be set, since --set models.o.seed declares models.o",
+            "models.o.target: expected it to be set, since --set models.o.seed declares models.o",
         ]
 
     def test_an_unknown_key_suggests_the_nearest(self) -> None:
