@@ -20,6 +20,8 @@ from stream_app.errors import Misconfigured
 
 #: What a CSV cell says when nothing is known. "None" is not among them: it is a category in too many files.
 MISSING: Final = ("", " ", "NA", "N/A", "NaN", "nan", "NULL", "null")
+#: What others put between the columns of a CSV; one column is of no use.
+_OTHER_MARKS: Final = (";", "\t", "|")
 CHUNK_ROWS: Final = 5_000
 #: Newest pieces of a file name, by format.
 FORMATS: Final = {"csv": (".csv",), "json lines": (".jsonl", ".ndjson", ".json"), "parquet": (".parquet",)}
@@ -102,6 +104,11 @@ def _check_header(path: Path) -> None:
         header = next((line for line in lines if line), [])
     blank = [str(place) for place, name in enumerate(header, start=1) if not name.strip()]
     twice = sorted({name for name in header if header.count(name) > 1} - {""})
+    between = next((mark for mark in _OTHER_MARKS if len(header) == 1 and mark in header[0]), None)
+    if between:
+        raise ValueError(
+            f"expected commas between the columns, but the first line has one column with {between!r} in it"
+        )
     if blank:
         raise ValueError(f"expected a name for each column, but number {', '.join(blank)} has none")
     if twice:

@@ -6,11 +6,14 @@ The rules, in the order in which they are tried:
   values a multiclass one; any other numbers a regression.
 - **feature**: numbers are numbers, text and booleans are categories; so are digits in a CSV of which some begin with
   a 0 that no number needs. A column is required when no row lacks it.
-- **left out**: dates and nested values; text that differs in every row, which names the row instead of
-  describing it; text longer than a category may be; numbers beyond what learners accept.
+- **left out**: dates, also as text, and nested values; text that differs in every row, which names the row instead
+  of describing it; text longer than a category may be; numbers beyond what learners accept.
+- **no target**: what is left out as a feature, unless it is a number; classes of which more than nine in ten rows have
+  one of their own, which name the row or are free text.
 - **bounds**: none. What a file happened to hold is no limit; the range seen is shown for the reader to decide.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -30,8 +33,25 @@ MOST_NUMBERED_CLASSES: Final = 20
 MOST_CLASSES: Final = 1_000
 #: Fewer rows cannot show that a text column names the row.
 LEAST_NAMED_ROWS: Final = 20
+#: Where more of the rows have a label of their own, the labels are no classes.
+MOST_DISTINCT: Final = 0.9
 #: Rows beyond these are not looked at, so that a file of any size fits into memory.
 MOST_ROWS: Final = 1_000_000
+
+_MONTH: Final = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_ZONE: Final = "(?:z|utc|gmt|[+-][0-9]{2}:?[0-9]{2})"
+_TIME: Final = rf"[0-9]{{1,2}}:[0-9]{{2}}(?::[0-9]{{2}}(?:[.,][0-9]+)?)?(?: ?[ap]m)?(?: ?{_ZONE})?"
+#: Dates as text, as files have them, with or without a time of day. Three numbers with dots need a year of four
+#: digits: 1.10.24 is a version more often than a day.
+_DATE: Final = re.compile(
+    r"(?:[0-9]{4}([-/.])[0-9]{1,2}\1[0-9]{1,2}"
+    r"|[0-9]{1,2}([-/.])[0-9]{1,2}\2[0-9]{4}"
+    r"|[0-9]{1,2}/[0-9]{1,2}/[0-9]{2}"
+    rf"|[0-9]{{1,2}}\.?[- /]{_MONTH}\.?,?[- /][0-9]{{2,4}}"
+    rf"|{_MONTH}\.? [0-9]{{1,2}},? [0-9]{{4}})"
+    rf"(?:[T ,]+{_TIME})?",
+    re.IGNORECASE,
+)
 
 Class: TypeAlias = bool | int | str
 Series: TypeAlias = "pd.Series[Any]"
@@ -73,6 +93,10 @@ def infer(path: Path, target: str, task: Task | None = None) -> Inferred:
     if target not in frame.columns:
         raise Misconfigured(f"{path}: no column {target!r}; expected one of {', '.join(map(str, frame.columns))}")
     labels = frame[target].dropna()
+    try:
+        _check_target(labels)
+    except ValueError as error:
+        raise Misconfigured(f"{path}: column {target!r}: {error}") from error
     task = task or _task(labels)
     columns = tuple(_column(str(name), frame[name]) for name in frame.columns if name != target)
     if not any(column.feature for column in columns):
@@ -128,13 +152,41 @@ def _classes(labels: Series, task: Task) -> tuple[Class, ...]:
         raise ValueError(f"expected two classes for a binary task, got {len(distinct)}")
     if len(distinct) > MOST_CLASSES:
         raise ValueError(f"expected at most {MOST_CLASSES} classes, got {len(distinct)}")
+    if not _recur(labels, len(distinct)):
+        raise ValueError(
+            f"expected classes that come again, got {len(distinct)} different ones in {len(labels)} rows: "
+            "they name the row, or are free text"
+        )
     return tuple(sorted(distinct))
+
+
+def _recur(labels: Series, distinct: int) -> bool:
+    """Return whether there are fewer labels than rows, as far as so many rows can tell."""
+    few = len(labels) < LEAST_NAMED_ROWS or (types.is_numeric_dtype(labels) and distinct <= MOST_NUMBERED_CLASSES)
+    return few or distinct <= MOST_DISTINCT * len(labels)
 
 
 def _class(label: Any) -> Class:  # noqa: ANN401 - whatever a cell holds
     if isinstance(label, str):
         return label
     return bool(label) if types.is_bool(label) else int(label)
+
+
+def _check_target(labels: Series) -> None:
+    """Raise ValueError for values of which nothing can be learned, whatever the task."""
+    if types.is_numeric_dtype(labels):
+        return
+    if not labels.map(lambda value: isinstance(value, str) or types.is_number(value) or types.is_bool(value)).all():
+        raise ValueError("dates and nested values cannot be a target, expected numbers, text or booleans")
+    texts = labels.astype(str)
+    if _are_dates(texts):
+        raise ValueError(f"dates such as {texts.iloc[0]!r} cannot be a target, expected numbers, text or booleans")
+    if texts.str.len().max() > LONGEST_CATEGORY:
+        raise ValueError(f"text longer than {LONGEST_CATEGORY} characters cannot be a target")
+
+
+def _are_dates(texts: Series) -> bool:
+    return not texts.empty and bool(texts.drop_duplicates().map(str.strip).str.fullmatch(_DATE).all())
 
 
 def _check_numbers(labels: Series, task: Task) -> None:
@@ -163,6 +215,8 @@ def _number(name: str, known: Series, *, required: bool) -> Column:
 
 def _category(name: str, known: Series, *, required: bool) -> Column:
     distinct = known.nunique()
+    if _are_dates(known):
+        return Column(name=name, feature=None, remark="left out: dates")
     if known.str.len().max() > LONGEST_CATEGORY:
         return Column(name=name, feature=None, remark=f"left out: text longer than {LONGEST_CATEGORY} characters")
     if distinct == len(known) >= LEAST_NAMED_ROWS:

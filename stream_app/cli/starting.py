@@ -8,6 +8,7 @@ import typer
 from stream_app import inference, starter
 from stream_app.cli.options import AsJson, argument
 from stream_app.cli.output import note, print_json
+from stream_app.values import Task
 
 app = typer.Typer(add_completion=False)
 
@@ -16,6 +17,9 @@ app = typer.Typer(add_completion=False)
 def init(
     source: Annotated[Path, typer.Option("--from", help="CSV, JSON lines or Parquet file, also with .gz.")],
     target: Annotated[str, typer.Option(help="Column that the model predicts.")],
+    task: Annotated[
+        Task | None, typer.Option(help="What the model predicts; default: what the values of the target suggest.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model; default: the file's.")] = None,
     output: Annotated[Path, typer.Option(help="File to write.")] = Path("stream_app.toml"),
     *,
@@ -23,8 +27,8 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Write a starter settings file with the schema that a data file suggests."""
-    with argument("--from, --target"):
-        inferred = inference.infer(source, target)
+    with argument("--from, --target" if task is None else "--from, --target, --task"):
+        inferred = inference.infer(source, target, task)
     model = name or starter.model_name(source)
     with argument("--name"):
         content = starter.text(model, inferred)

@@ -80,6 +80,16 @@ def test_the_labels_decide_the_task(labels: list[Any], task: Task, classes: tupl
     assert [type(c) for c in found.classes] == [type(c) for c in classes]
 
 
+@pytest.mark.parametrize("labels", [[i / 7 for i in range(300)], list(range(300)), [1e9 + i for i in range(25)]])
+def test_numbers_that_differ_in_every_row_are_what_a_regression_predicts(labels: list[Any], table: Table) -> None:
+    assert infer(table(x=[1] * len(labels), y=labels), "y").task is Task.REGRESSION
+
+
+def test_a_small_sample_may_have_most_of_its_classes_once(table: Table) -> None:
+    assert len(infer(table(x=[1] * 60, y=[f"c{i % 50}" for i in range(60)]), "y").classes) == 50
+    assert len(infer(table(x=[1] * 12, y=[f"c{i}" for i in range(12)]), "y").classes) == 12
+
+
 def test_a_task_that_is_given_overrules_the_labels(table: Table) -> None:
     assert infer(table(x=[1, 1], y=[0, 1]), "y", Task.REGRESSION).classes == ()
 
@@ -93,6 +103,14 @@ def test_a_task_that_is_given_overrules_the_labels(table: Table) -> None:
         (["a", "b"], Task.REGRESSION, "expected numbers"),
         ([True, False], Task.REGRESSION, "expected numbers"),
         ([str(i) for i in range(1001)], None, "at most 1000 classes"),
+        ([f"n{i}" for i in range(300)], None, "come again, got 300 different ones in 300 rows: they name the row"),
+        ([f"n{i % 290}" for i in range(300)], None, "got 290 different ones in 300 rows"),
+        (list(range(300)), Task.MULTICLASS, "got 300 different ones in 300 rows"),
+        (["2026-01-01", "2026-01-02"] * 15, None, "dates such as '2026-01-01' cannot be a target"),
+        (["2026-01-01", "2026-01-02"] * 15, Task.REGRESSION, "dates such as '2026-01-01' cannot be a target"),
+        ([pd.Timestamp("2026-01-01"), pd.Timestamp("2026-01-02")], None, "dates and nested values cannot be a target"),
+        ([[1], [2]], None, "dates and nested values cannot be a target"),
+        (["x" * 257, "y"] * 15, None, "text longer than 256 characters cannot be a target"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(labels: list[Any], task: Task | None, message: str, table: Table) -> None:
@@ -108,6 +126,11 @@ def test_labels_that_do_not_fit_are_refused(labels: list[Any], task: Task | None
         ([1e16] * ROWS, "left out: numbers beyond 1e+15 are not accepted"),
         ([float("inf")] * ROWS, "left out: numbers beyond 1e+15 are not accepted"),
         ([pd.Timestamp("2026-01-01")] * ROWS, "left out: neither numbers nor categories"),
+        (["2026-01-01", "2026-01-02"] * 15, "left out: dates"),
+        (["01/02/2026", None] * 15, "left out: dates"),
+        (["1.2.2026 14:05", "12.11.2026 9:30"] * 15, "left out: dates"),
+        (["2026-01-01T00:00:00Z", "2026-01-01 10:11:12.123456+02:00"] * 15, "left out: dates"),
+        (["3-Jan-2026", "Feb 14, 2026"] * 15, "left out: dates"),
         ([{"a": 1}] * ROWS, "left out: neither numbers nor categories"),
         ([None] * ROWS, "left out: no row has a value"),
     ],
@@ -126,6 +149,11 @@ def test_what_is_no_feature_is_left_out_and_says_why(values: list[Any], remark: 
         (["a", "b"] * 15, FeatureSettings(type="category")),
         (["a", None] * 15, FeatureSettings(type="category", required=False)),
         ([True, False] * 15, FeatureSettings(type="category")),
+        (["2026-01-01", "unknown"] * 15, FeatureSettings(type="category")),
+        (["1.10.24", "1.9.3"] * 15, FeatureSettings(type="category")),
+        (["may", "june"] * 15, FeatureSettings(type="category")),
+        (["12:30", "2026"] * 15, FeatureSettings(type="category")),
+        (["555-123-4567", "1-2-3"] * 15, FeatureSettings(type="category")),
     ],
 )
 def test_the_values_decide_the_type(values: list[Any], feature: FeatureSettings, table: Table) -> None:
@@ -162,6 +190,15 @@ def test_columns_that_cannot_be_told_apart_are_refused(header: str, message: str
     path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
 
     with pytest.raises(Misconfigured, match=message):
+        infer(path, "y")
+
+
+@pytest.mark.parametrize(("mark", "shown"), [(";", "';'"), ("\t", r"'\\t'"), ("|", r"'\|'")])
+def test_another_mark_between_columns_than_a_comma_is_told(mark: str, shown: str, tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("x;z;y\n1,5;2;a\n2;3,1;b\n".replace(";", mark))
+
+    with pytest.raises(Misconfigured, match=f"expected commas between the columns, .* with {shown} in it"):
         infer(path, "y")
 
 
