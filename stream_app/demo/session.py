@@ -25,6 +25,8 @@ from stream_app.worker.audit import Audit
 
 #: How long the worker may take for what is left when the stream has ended.
 FINISH_S: Final = 60.0
+#: How long the trainer may take for a retrain that is under way then.
+RETRAIN_S: Final = 120.0
 LOOK_S: Final = 0.2
 
 
@@ -92,7 +94,7 @@ class Session:
         ahead_s = predicted / self.course.rate - (time.time() - self._started)
         if self.paced and ahead_s > 0:
             time.sleep(ahead_s)
-        for _ in self._waiting(FINISH_S, "the worker does not keep up"):
+        for _ in self._waiting(FINISH_S, "the worker does not keep up", every_s=LOOK_S / 4):
             if self.driver.sent.total - self._taken_in() < self.course.most_ahead:
                 return
 
@@ -112,29 +114,38 @@ class Session:
             self.picture.note(self._now(), "kill", "worker ended with kill -9; it recovers from its log")
 
     def _finish(self, show: Callable[[Picture], None]) -> None:
-        for _ in self._waiting(FINISH_S, "the worker did not finish the stream"):
+        self._until(self._is_taken_in, show, FINISH_S, "the worker did not finish the stream")
+        self._until(self._has_retrained, show, RETRAIN_S, "the trainer did not finish its retrain")
+
+    def _until(
+        self, is_done: Callable[[], bool], show: Callable[[Picture], None], limit_s: float, complaint: str
+    ) -> None:
+        for _ in self._waiting(limit_s, complaint, every_s=LOOK_S):
             self._look()
             show(self.picture)
-            if self._taken_in() >= self.driver.sent.total and not self._is_retraining():
+            if is_done():
                 return
 
-    def _is_retraining(self) -> bool:
-        """Return whether a retrain has not ended, or is due although no trainer has looked yet."""
+    def _is_taken_in(self) -> bool:
+        return self._taken_in() >= self.driver.sent.total
+
+    def _has_retrained(self) -> bool:
+        """Return whether no retrain is under way; a small set may have ended before the trainer saw its first due."""
         history = self.stores.jobs.history(self.name)
-        if any(job.status not in ENDED for job in history):
-            return True
+        if history:
+            return all(job.status in ENDED for job in history)
         [facts] = self.stores.registry.models()
         state = retrain_state(self.stores, facts, history)
-        return isinstance(policy_of(self.model.retrain).decide(state, time.time()), Fire)
+        return not isinstance(policy_of(self.model.retrain).decide(state, time.time()), Fire)
 
     @staticmethod
-    def _waiting(limit_s: float, complaint: str) -> Iterator[int]:
+    def _waiting(limit_s: float, complaint: str, *, every_s: float) -> Iterator[int]:
         deadline = time.monotonic() + limit_s
         for turn in itertools.count():
             if time.monotonic() > deadline:
                 raise Outage(f"{complaint} within {limit_s:g} s; its log is on standard error")
             if turn:
-                time.sleep(LOOK_S / 4)
+                time.sleep(every_s)
             yield turn
 
     def _now(self) -> float:
