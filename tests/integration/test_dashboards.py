@@ -189,7 +189,7 @@ def _promtool(*arguments: str, content: bytes = b"") -> tuple[int, str]:
     return done.returncode, done.stderr.decode()
 
 
-@pytest.mark.parametrize("what", ["check rules alerts.yml", "test rules alerts_test.yml"])
+@pytest.mark.parametrize("what", ["check config --syntax-only prometheus.yml", "check rules alerts.yml", "test rules alerts_test.yml"])
 def test_rules_are_clean_and_fire_when_they_should(what: str) -> None:
     *command, name = what.split()
     assert _promtool(*command, str(DEPLOY / "prometheus" / name)) == (0, "")
