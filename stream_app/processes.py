@@ -1,6 +1,7 @@
 """The long-running processes: what each starts, watches and ends."""
 
 import asyncio
+import gc
 import logging
 import os
 import threading
@@ -122,6 +123,8 @@ def run_serve(settings: Settings) -> int:
         listening = stack.enter_context(bind(settings.serve.host, settings.serve.port))
         tools = _serving(rooms, stack, contact, observe)
         about = {**_about(settings), "url": address(listening), "needs_key": needs_key}
+        # what is there by now stays: never to be looked through again spares pauses, and seconds at the end
+        gc.freeze()
         _log.info("server started", extra=about)
         serve(build_api(tools, settings.serve), listening, on_end=tools.health.drain)
     _log.info("server stopped", extra={"why": "asked by a signal", "exit_code": 0})

@@ -43,9 +43,10 @@ _ALWAYS: Final = {500: "something went wrong here", 503: "not now: see Retry-Aft
 _GUARDED: Final = {
     401: "no valid API key",
     403: "the API key lacks the scope, or the request comes from elsewhere",
+    422: "the request does not fit: see `details`",
     429: "too many requests: see Retry-After",
 }
-_WITH_BODY: Final = {413: "the body is too long", 422: "the request does not fit: see `details`"}
+_WITH_BODY: Final = {413: "the body is too long"}
 
 
 def door(

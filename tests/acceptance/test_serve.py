@@ -40,7 +40,7 @@ class Server:
 
 @pytest.fixture
 def pipeline(tmp_path: Path, embedded_bootstrap: str) -> Pipeline:
-    (tmp_path / "stream_app.toml").write_text(settings_text(tmp_path / "state", more="[serve]\nport = 0"))
+    (tmp_path / "stream_app.toml").write_text(settings_text(tmp_path / "state"))
     return Pipeline(tmp_path, embedded_bootstrap)
 
 

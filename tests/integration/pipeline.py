@@ -134,6 +134,8 @@ request_timeout_s = 10
 [http]
 worker_port = 0
 trainer_port = 0
+[serve]
+port = 0
 [models.{model}]
 task = "binary"
 target = "class"
