@@ -184,7 +184,7 @@ def _fields(wanted: Collection, present: Sequence[str], binds: Sequence[str]) ->
 
 
 def _record(wanted: Collection, fields: Mapping[str, str], row: RowMapping, key: Key) -> dict[str, Any]:
-    values = {name: _plain(row[column]) for name, column in fields.items()}
+    values = {name: _plain(column, row[column]) for name, column in fields.items()}
     features = {name: values[name] for name in wanted.model.features if name in values}
     beside = {name: values[name] for name in BESIDE if name not in features and values.get(name) is not None}
     return {
@@ -197,8 +197,10 @@ def _record(wanted: Collection, fields: Mapping[str, str], row: RowMapping, key:
     }
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a driver returns
+def _plain(column: str, value: Any) -> Any:  # noqa: ANN401 - whatever a driver returns
     """Return the value as JSON can say it; what is no finite number becomes text, since null would mean missing."""
+    if isinstance(value, bytes | memoryview):
+        raise WrongArgument(f"--query: column {column!r} holds bytes; expected numbers, text, truth or times")
     if isinstance(value, Decimal):
         value = float(value)
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -182,6 +182,14 @@ def test_a_number_that_is_none_is_no_missing_value(database: Engine, wanted: Col
     assert "occurred_at" not in broker.records[0]
 
 
+def test_bytes_are_no_value_of_a_field(database: Engine, wanted: Collection) -> None:
+    raw = "'x'::bytea" if database.name == "postgresql" else "x'00'"
+    query = f'SELECT id, 1 AS median_income, {raw} AS "HouseAge", 1 AS actual_price, NULL AS sold_at FROM sales'  # noqa: S608 - ours
+
+    with pytest.raises(WrongArgument, match="column 'HouseAge' holds bytes"):
+        collect(replace(wanted, query=query), Broker(), _silent)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
