@@ -17,10 +17,9 @@ from serving_house import RECORD, ServingHouse, loaded
 HOUSE = ServingHouse(models={"m": loaded("m"), "n": loaded("n")})
 DOCUMENT: dict[str, Any] = HOUSE.client.get("/openapi.json").json()
 
-NAMES = st.sampled_from(
-    "a b up model features records inputs raw_features true_labels prediction_id verdict feedback label prediction "
-    "source timestamp feedback_id given_at x".split()
-)
+PREDICT_NAMES = ["a", "b", "up", "model", "features", "records", "inputs", "raw_features", "true_labels", "x"]
+FEEDBACK_NAMES = ["prediction_id", "verdict", "feedback", "label", "prediction", "source", "timestamp", "feedback_id"]
+NAMES = st.sampled_from([*PREDICT_NAMES, *FEEDBACK_NAMES])
 SCALARS = (
     st.none()
     | st.booleans()
