@@ -299,7 +299,7 @@ class Outbox(Protocol):
     """Messages owed to Kafka, in order."""
 
     def unsent(self, *, limit: int = 1000) -> Sequence[OutboxMessage]:
-        """Return what was not yet sent, oldest first."""
+        """Return what was not yet sent, oldest first, but joined labels behind everything else."""
 
     def mark_sent(self, ids: Sequence[int], *, now: float) -> None:
         """Note that these were acknowledged by the broker."""

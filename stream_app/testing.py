@@ -11,6 +11,7 @@ from typing import Any
 
 from stream_app.errors import Conflict, NotFound
 from stream_app.job_ports import RetrainingLine, Samples
+from stream_app.messages import LABEL_JOINED
 from stream_app.ports import ENDED, OutboxMessage
 from stream_app.storage import retention
 from stream_app.storage.retention import SETTLED, Published
@@ -297,8 +298,9 @@ class InMemoryOutbox:
             self._owed.append(_Owed(replace(message, id=last + 1), promotion_seq))
 
     def unsent(self, *, limit: int = 1000) -> Sequence[OutboxMessage]:
-        """Return what was not yet sent, oldest first."""
-        return [owed.message for owed in self._owed if owed.sent_at is None][:limit]
+        """Return what was not yet sent, oldest first, but joined labels behind everything else."""
+        waiting = [owed.message for owed in self._owed if owed.sent_at is None]
+        return sorted(waiting, key=lambda message: message.type == LABEL_JOINED)[:limit]
 
     def mark_sent(self, ids: Sequence[int], *, now: float) -> None:
         """Note that these were acknowledged by the broker."""

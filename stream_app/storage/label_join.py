@@ -1,5 +1,6 @@
 """What one transaction of the label join reads, decides and writes; `predictions` opens and closes it."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -14,12 +15,14 @@ from stream_app.core import joining
 from stream_app.core.joining import Label, Opinion, Outcome, Rules, Ruling, Said, Standing
 from stream_app.errors import InvalidRecord
 from stream_app.messages import LABEL_JOINED
-from stream_app.ports import Recorder
 from stream_app.storage.serving_tables import feedback, label_origins, predictions
 from stream_app.storage.tables import outbox
 
 #: Values of one IN; databases have limits, and long lists are slow to compile.
 CHUNK: Final = 500
+_COLUMNS: Final = tuple(predictions.c.keys())
+#: The model of feedback that waits for its prediction, in metrics.
+UNKNOWN: Final = "unknown"
 #: Source of a joined label whose feedback names none.
 _SOURCE: Final = "feedback"
 
@@ -47,8 +50,10 @@ class Join:
         """`connection` is in a transaction that no other join overlaps; labels are owed to the topic."""
         self.connection = connection
         self.now = now
-        #: keeps what is to be told once the transaction is durable
-        self.observe = Recorder()
+        #: how much feedback was decided, by model and outcome
+        self.decided: Counter[tuple[str, Outcome]] = Counter()
+        #: seconds from each prediction that got a label to that label, with its model
+        self.lags: list[tuple[str, float]] = []
         #: by feedback id: of what was heard, and of what it settled
         self.outcomes: dict[str, Outcome] = {}
         self._rules = rules
@@ -60,10 +65,14 @@ class Join:
         """Return the case of a prediction of which nothing was said."""
         return Case(row=row, rules=self._rules.get(row["model"]), standing=Standing())
 
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Store predictions."""
+        self.connection.execute(insert(predictions), rows)
+
     def cases(self, ids: Collection[str]) -> dict[str, Case]:
         """Return the stored predictions among the ids, as they stand."""
         rows = in_chunks(self.connection, select(predictions), predictions.c.prediction_id, ids)
-        found = {row.prediction_id: self.case(row._asdict()) for row in rows}
+        found = {row.prediction_id: self.case(dict(zip(_COLUMNS, row, strict=True))) for row in rows}
         gathering = [id_ for id_, case in found.items() if case.row["settle_at"] is not None]
         said = self.pending(gathering)
         for id_, case in found.items():
@@ -89,7 +98,7 @@ class Join:
 
     def wait(self, opinion: Opinion) -> None:
         """Let an opinion wait for its prediction."""
-        self._decide(opinion.feedback_id, Outcome.PENDING, "unknown")
+        self._decide(opinion.feedback_id, Outcome.PENDING, UNKNOWN)
 
     def hear(self, case: Case, opinion: Opinion, at: float) -> None:
         """Decide what becomes of an opinion that came in at that time."""
@@ -116,12 +125,11 @@ class Join:
             self._decide(feedback_id, outcome, case.row["model"])
         if ruling.hand_on is not None:
             self._owed.append((case, ruling.hand_on, ruling.corrects))
-            lag = max(0.0, self.now - case.row["served_at"])
-            self.observe("label_lag", amount=lag, model=case.row["model"])
+            self.lags.append((case.row["model"], max(0.0, self.now - case.row["served_at"])))
 
     def _decide(self, feedback_id: str, outcome: Outcome, model: str) -> None:
         self.outcomes[feedback_id] = outcome
-        self.observe("feedback", model=model, outcome=outcome)
+        self.decided[model, outcome] += 1
 
     def write(self, *, inserted: Collection[str] = ()) -> None:
         """Write outcomes but for those that were `inserted` with their feedback, standings, and the labels owed."""
@@ -191,7 +199,7 @@ def in_chunks(
     """Yield the rows of the query whose column is among the values."""
     left = iter(values)
     while chunk := list(islice(left, CHUNK)):
-        yield from connection.execute(query.where(column.in_(chunk)))
+        yield from connection.execute(query.where(column.in_(chunk))).all()
 
 
 def opinion_of(row: Row[Any]) -> Opinion:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, delete, func, select, update
+from sqlalchemy import Connection, Engine, RowMapping, Select, delete, func, select, text, update
 
 from stream_app.messages import LABEL_JOINED
 from stream_app.ports import OutboxMessage
-from stream_app.storage.tables import outbox
+from stream_app.storage.tables import EVENTS_UNSENT, outbox
 
 #: Values of one IN: databases have limits.
 _CHUNK: Final = 1_000
@@ -24,9 +24,14 @@ class SqlOutbox:
         self._learning_events = learning_events
 
     def unsent(self, *, limit: int = 1000) -> Sequence[OutboxMessage]:
-        """Return what was not yet sent, oldest first."""
-        query = select(*_COLUMNS).where(outbox.c.sent_at.is_(None)).order_by(outbox.c.id).limit(limit)
-        return self._read(query)
+        """Return what was not yet sent, oldest first, but joined labels behind everything else.
+
+        There may be thousands of those a second, and after an outage a backlog: subscribers do not wait for it.
+        """
+        query = select(*_COLUMNS).order_by(outbox.c.id)
+        events = self._read(query.where(text(EVENTS_UNSENT)).limit(limit))
+        labels = query.where(outbox.c.sent_at.is_(None), outbox.c.type == LABEL_JOINED)
+        return [*events, *self._read(labels.limit(limit - len(events)))]
 
     def mark_sent(self, ids: Sequence[int], *, now: float) -> None:
         """Note that these were acknowledged by the broker.
@@ -35,9 +40,11 @@ class SqlOutbox:
         """
         with self._engine.begin() as connection:
             for start in range(0, len(ids), _CHUNK):
-                these = outbox.c.id.in_(ids[start : start + _CHUNK])
-                connection.execute(delete(outbox).where(these, outbox.c.type == LABEL_JOINED))
-                connection.execute(update(outbox).where(these).values(sent_at=now))
+                chunk = ids[start : start + _CHUNK]
+                these = outbox.c.id.in_(chunk)
+                gone = connection.execute(delete(outbox).where(these, outbox.c.type == LABEL_JOINED)).rowcount
+                if gone < len(chunk):
+                    connection.execute(update(outbox).where(these).values(sent_at=now))
 
     def pointers(self) -> Sequence[OutboxMessage]:
         """Return the current model-updated message of every model, to be asserted again by a new relay."""

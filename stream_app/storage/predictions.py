@@ -4,6 +4,7 @@ A pair is joined by whichever side comes second. Two transactions that each hold
 other: every one holds the one write lock from its start.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -17,7 +18,7 @@ from stream_app.ports import Clock, Observer
 from stream_app.serving_ports import Moved
 from stream_app.settings import JoinSettings
 from stream_app.storage.database import writing
-from stream_app.storage.label_join import Join, in_chunks, opinion_of
+from stream_app.storage.label_join import UNKNOWN, Join, in_chunks, opinion_of
 from stream_app.storage.partition_log import advance_position
 from stream_app.storage.serving_tables import feedback, predictions
 
@@ -52,12 +53,14 @@ class SqlPredictionStore:
             rows = self._fresh(join, predictions)
             if not rows:
                 return
-            _insert_predictions(join, rows)
+            join.add(list(rows.values()))
             for prediction_id, said in join.pending(rows).items():
                 case = join.case(rows[prediction_id])
                 for each in said:
                     join.hear(case, opinion_of(each), each.received_at)
             join.write()
+        for model, count in Counter(row["model"] for row in rows.values()).items():
+            self._observe("predictions_stored", amount=count, model=model)
 
     def take_feedback(self, opinions: Sequence[Opinion], *, moved: Moved | None = None) -> Sequence[Outcome]:
         """Store feedback and return what became of each, in order; raises Fenced.
@@ -129,8 +132,7 @@ class SqlPredictionStore:
         expired = update(feedback).where(feedback.c.outcome == Outcome.PENDING, feedback.c.id.in_(ids))
         with self._joining() as join:
             forgotten = join.connection.execute(expired.values(outcome=Outcome.EXPIRED)).rowcount
-            if forgotten:
-                join.observe("feedback", amount=forgotten, model="unknown", outcome=Outcome.EXPIRED)
+            join.decided[UNKNOWN, Outcome.EXPIRED] += forgotten
 
     def sweep(self, *, limit: int = 1_000) -> int:
         """Delete predictions older than they are kept for, with their feedback; return how many.
@@ -187,8 +189,13 @@ class SqlPredictionStore:
                 )
             join = Join(connection, self._rules, ground_truth=self._ground_truth, now=self._clock())
             yield join
-        for fact, amount, labels in join.observe.facts:
-            self._observe(fact, amount=amount, **labels)
+        self._tell(join)
+
+    def _tell(self, join: Join) -> None:
+        for (model, outcome), count in join.decided.items():
+            self._observe("feedback", amount=count, model=model, outcome=outcome)
+        for model, lag_s in join.lags:
+            self._observe("label_lag", amount=lag_s, model=model)
 
     def _fresh(self, join: Join, made: Sequence[PredictionMade]) -> dict[str, dict[str, Any]]:
         """Return the rows of those predictions that are not stored yet; of several with one id the first."""
@@ -234,12 +241,6 @@ def _known(join: Join, opinions: Sequence[Opinion]) -> dict[str, tuple[str, Outc
 
 def _answer(opinion: Opinion, about: str, outcome: Outcome) -> Outcome:
     return outcome if opinion.prediction_id == about else Outcome.REFUSED
-
-
-def _insert_predictions(join: Join, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    join.connection.execute(insert(predictions), list(rows.values()))
-    for row in rows.values():
-        join.observe("predictions_stored", model=row["model"])
 
 
 def _insert_feedback(join: Join, fresh: Mapping[str, Opinion], *, replaced: Collection[str]) -> None:

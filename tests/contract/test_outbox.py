@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from stream_app.messages import LABEL_JOINED
 from stream_app.ports import Outbox, OutboxMessage
 from stream_app.storage.outbox import SqlOutbox
 from stream_app.storage.tables import outbox as table
@@ -20,12 +21,12 @@ class Both:
         self._engine = engine
         self._count = 0
 
-    def owe(self, model: str, promotion_seq: int | None = None) -> None:
+    def owe(self, model: str, promotion_seq: int | None = None, type_: str = "t") -> None:
         self._count += 1
         row: dict[str, Any] = {
             "model": model,
             "event_id": f"{model}:{self._count}",
-            "type": "t",
+            "type": type_,
             "topic": "model-updated" if promotion_seq else "learning-events",
             "key": model.encode(),
             "value": b"value %d" % self._count,
@@ -60,6 +61,17 @@ def test_what_is_owed_comes_in_order_until_it_was_sent(both: Both) -> None:
     both.outbox.mark_sent([messages[0].id, messages[2].id], now=5)
     assert both.outbox.unsent() == [messages[1]]
     both.outbox.mark_sent([], now=5)
+
+
+def test_joined_labels_hold_nothing_else_up(both: Both) -> None:
+    for type_ in (LABEL_JOINED, LABEL_JOINED, "t", LABEL_JOINED, "t"):
+        both.owe("m", type_=type_)
+    messages = both.outbox.unsent()
+    assert values(messages) == [b"value 3", b"value 5", b"value 1", b"value 2", b"value 4"]
+    assert values(both.outbox.unsent(limit=3)) == [b"value 3", b"value 5", b"value 1"]
+    assert values(both.outbox.unsent(limit=1)) == [b"value 3"]
+    both.outbox.mark_sent([message.id for message in messages[:4]], now=5)
+    assert values(both.outbox.unsent()) == [b"value 4"]
 
 
 def test_a_limit_is_kept(both: Both) -> None:

@@ -206,7 +206,7 @@ def test_facts_are_told_once_they_are_durable(house: JoinHouse) -> None:
     house.predict("p1", served_at=990)
     house.say("p1", 1)
     assert house.heard.facts == [
-        ("predictions_stored", 1.0, {"model": "first"}),
-        ("feedback", 1.0, {"model": "first", "outcome": "learned"}),
+        ("predictions_stored", 1, {"model": "first"}),
+        ("feedback", 1, {"model": "first", "outcome": "learned"}),
         ("label_lag", 10.0, {"model": "first"}),
     ]

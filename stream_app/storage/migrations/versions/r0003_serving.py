@@ -115,6 +115,8 @@ switches = Table(
 
 
 def upgrade() -> None:
-    """Create the tables; a job may wait for positions of the log."""
+    """Create the tables; a job may wait for positions of the log, and events of the outbox are found beside labels."""
     metadata.create_all(op.get_bind(), checkfirst=False)
     op.add_column("jobs", Column("wait_for", Text, nullable=True))
+    events = text("sent_at IS NULL AND type <> 'io.stream_app.label.joined.v1'")
+    op.create_index("outbox_unsent_events", "outbox", ["id"], sqlite_where=events, postgresql_where=events)
