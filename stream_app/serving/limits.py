@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stream_app.ports import Observer
@@ -18,6 +19,10 @@ from stream_app.serving.errors import RETRY_AFTER_S, Problem, as_problem
 
 #: Names whose buckets are kept; the one that was asked for longest ago goes first, and comes back full.
 MOST_BUCKETS: Final = 10_000
+#: Requests under way at a time: each may hold a body of the largest size in memory.
+MOST_AT_ONCE: Final = 500
+#: Status in the metrics of a request whose client did not wait for the answer.
+HUNG_UP: Final = 499
 _EVENTS: Final = b"text/event-stream"
 
 _log = logging.getLogger(__name__)
@@ -55,6 +60,7 @@ class Bounds:
         self._max_body_bytes = max_body_bytes
         self._timeout_s = timeout_s
         self._observe = observe
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -63,21 +69,36 @@ class Bounds:
             return
         began = time.perf_counter()
         exchange = _Exchange(scope, receive, send, self._max_body_bytes)
+        self._under_way += 1
+        try:
+            await self._serve(scope, exchange)
+        finally:
+            self._under_way -= 1
+        self._report(exchange, time.perf_counter() - began)
+
+    async def _serve(self, scope: Scope, exchange: "_Exchange") -> None:
+        if self._under_way > MOST_AT_ONCE:
+            await exchange.answer(_busy(f"{MOST_AT_ONCE} requests are under way"))
+            return
         try:
             async with asyncio.timeout(self._timeout_s) as deadline:
                 exchange.deadline = deadline
                 await self._app(scope, exchange.receive, exchange.send)
         except TimeoutError:
-            words = f"not answered within {self._timeout_s:g} s"
-            await exchange.answer(Problem(503, words, headers={"Retry-After": str(RETRY_AFTER_S)}))
+            await exchange.answer(_busy(f"not answered within {self._timeout_s:g} s"))
+        except ClientDisconnect:
+            exchange.status = HUNG_UP
         except Exception as error:  # noqa: BLE001 - whatever it is, it gets the one shape
             _log.exception("a request failed", extra={"path": exchange.route})
             await exchange.answer(as_problem(error))
-        self._report(exchange, time.perf_counter() - began)
 
     def _report(self, exchange: "_Exchange", took_s: float) -> None:
         self._observe("http_requests", route=exchange.route, status=str(exchange.status))
         self._observe("http_request_duration", amount=took_s, route=exchange.route)
+
+
+def _busy(words: str) -> Problem:
+    return Problem(503, words, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 class _Exchange:

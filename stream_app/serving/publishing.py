@@ -1,5 +1,6 @@
 """From the spool to the topic `predictions`: a thread that waits for each delivery before it goes on."""
 
+import contextlib
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -78,6 +79,9 @@ class Courier:
                 self._awake.set()
                 self._stop.wait(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        if self._away is None:
+            with contextlib.suppress(Outage):
+                self._send_all()  # what came in while the last of it was on its way
 
     def _send_all(self) -> None:
         while (batch := self._spool.read(MOST_LINES)) is not None:

@@ -14,7 +14,7 @@ import orjson
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-from tests.integration.pipeline import DATA, Pipeline, Running, electricity, settings_text
+from tests.integration.pipeline import DATA, PATIENCE_S, Pipeline, Running, electricity, settings_text
 
 Wait = Callable[..., None]
 #: Nobody listens there.
@@ -47,10 +47,10 @@ def pipeline(tmp_path: Path, embedded_bootstrap: str) -> Pipeline:
 @contextmanager
 def serving(pipeline: Pipeline, wait_until: Wait, *arguments: str, **environment: str) -> Iterator[Server]:
     with pipeline.running("serve", *arguments, **environment) as running:
-        wait_until(lambda: running.process.poll() is not None or _url(running), what="the server's address")
+        wait_until(lambda: running.process.poll() is not None or _url(running), PATIENCE_S, what="the server's address")
         assert running.process.poll() is None, running.log.read_text()
         server = Server(running, _url(running) or "")
-        wait_until(lambda: server.get("/readyz").status_code == 200, what="readiness")
+        wait_until(lambda: server.get("/readyz").status_code == 200, PATIENCE_S, what="readiness")
         yield server
 
 

@@ -221,3 +221,15 @@ def test_a_schema_that_refuses_unknown_fields_names_them() -> None:
     told = house.client.post("/predict", content=orjson.dumps({**RECORD, "c": 1})).json()
     assert told["details"] == [{"loc": ["c"], "msg": "extra fields not permitted", "type": "value_error.extra"}]
     assert house.client.post("/predict", content=orjson.dumps({**RECORD, "model": "m"})).status_code == 200
+
+
+def test_a_model_that_takes_its_time_is_asked_in_a_thread(house: ServingHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = orjson.dumps(RECORD)
+    assert house.predictor.is_quick(body)
+    assert not house.predictor.is_quick(orjson.dumps([RECORD] * 1_000))
+    assert not house.predictor.is_quick(b'{"raw_features": [], "true_labels": []}')
+    moments = iter(range(1_000))
+    monkeypatch.setattr("stream_app.serving.predicting.time.perf_counter", lambda: float(next(moments)))
+    assert house.client.post("/predict", content=body).status_code == 200
+    assert not house.predictor.is_quick(body)
+    assert house.client.post("/predict", content=body).status_code == 200

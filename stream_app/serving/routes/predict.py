@@ -12,9 +12,6 @@ from stream_app.serving.tools import Tools, ToolsOf
 
 router = APIRouter(tags=["predict"])
 
-#: Shorter bodies are answered on the event loop: handing them to a thread takes longer than answering them.
-INLINE_BYTES: Final = 8_192
-
 _ONE: Final = {
     "prediction_id": "019aa1c52f4b5f0c7d0a4b3e8f61c2d90e7a3b5c8d1f",
     "model": "electricity",
@@ -56,6 +53,6 @@ async def predict_with(request: Request, tools: ToolsOf, name: str) -> Response:
 
 async def _answer(request: Request, tools: Tools, model: str | None) -> Response:
     body = await request.body()
-    if len(body) <= INLINE_BYTES and b"true_labels" not in body:
+    if tools.predictor.is_quick(body):
         return raw_json(tools.predictor.answer(body, model))
     return raw_json(await asyncio.to_thread(tools.predictor.answer, body, model))
