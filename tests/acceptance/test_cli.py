@@ -99,6 +99,7 @@ class TestConfig:
                 "kafka.grup_id (--set kafka.grup_id): unknown key; did you mean group_id?",
                 "log.level = 'loud' (--set log.level): expected 'debug', 'info', 'warning' or 'error'",
             ],
+            "warnings": [],
         }
 
     def test_check_looks_into_the_data_files(self, stream_app: Run, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ class TestConfig:
 
         checked = stream_app("config", "check", "--json")
 
-        assert (checked.returncode, json.loads(checked.stdout)) == (0, {"ok": True, "mistakes": []})
+        assert (checked.returncode, json.loads(checked.stdout)) == (0, {"ok": True, "mistakes": [], "warnings": []})
 
     def test_a_mistake_stops_other_commands_with_78_too(self, stream_app: Run) -> None:
         ended = stream_app("topics", "list", STREAM_APP_KAFKA__GRUP_ID="x")
