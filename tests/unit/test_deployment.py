@@ -1,5 +1,6 @@
 """The compose file, the image and the chart's rendering agree with the program that they run."""
 
+import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from stream_app.configuration import build
+from stream_app.inference import resolve
 from stream_app.layers import from_environment, from_file
 from stream_app.settings import Settings
 
@@ -36,7 +38,7 @@ PODS = {
     for o in OBJECTS
     if o["kind"] in {"Deployment", "Job"}
 }
-CONTAINERS = {name: pod["containers"][0] for name, pod in PODS.items()}
+CONTAINERS = {c["name"]: c for pod in PODS.values() for c in (*pod.get("initContainers", ()), *pod["containers"])}
 
 
 def settings_of(variables: Mapping[str, str]) -> Settings:
@@ -171,13 +173,15 @@ def test_probes_ask_where_it_is_answered(name: str) -> None:
     }
 
 
-@pytest.mark.parametrize("name", PODS)
-def test_a_pod_can_do_no_more_than_it_must(name: str) -> None:
-    pod, container = PODS[name], CONTAINERS[name]
-
+@pytest.mark.parametrize("pod", PODS.values(), ids=PODS)
+def test_a_pod_is_nobody_special(pod: dict[str, Any]) -> None:
     assert pod["automountServiceAccountToken"] is False
     assert (pod["securityContext"]["runAsNonRoot"], pod["securityContext"]["runAsUser"]) == (True, 10001)
     assert "--uid 10001" in DOCKERFILE
+
+
+@pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
+def test_a_container_of_a_pod_can_do_no_more_than_it_must(container: dict[str, Any]) -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert "memory" in container["resources"]["limits"]
@@ -197,10 +201,16 @@ def test_the_server_writes_no_models() -> None:
     assert mounts == {"settings": True, "data": False, "models": True, "shared-models": True, "tmp": False}
 
 
-def test_the_settings_of_the_chart_are_settings(tmp_path: Path) -> None:
-    texts = {o["data"]["stream_app.toml"] for o in OBJECTS if o["kind"] == "ConfigMap"}
-    (tmp_path / "stream_app.toml").write_text(*texts)
+def test_the_settings_of_the_chart_are_settings_with_their_data(tmp_path: Path) -> None:
+    maps = [o for o in OBJECTS if o["kind"] == "ConfigMap"]
+    paths = {i["key"]: i["path"] for v in PODS["worker"]["volumes"] for i in v.get("configMap", {}).get("items", ())}
+    (tmp_path / "stream_app.toml").write_text(*{o["data"]["stream_app.toml"] for o in maps})
+    for name, content in maps[0]["binaryData"].items():
+        (tmp_path / paths[name]).parent.mkdir(exist_ok=True)
+        (tmp_path / paths[name]).write_bytes(base64.b64decode(content))
 
     settings = build([from_file(tmp_path / "stream_app.toml")])
 
     assert settings.models.keys() == {"liver"}
+    assert resolve(settings.models["liver"]).classes == (2, 1)
+    assert CONTAINERS["records"]["args"] == ["produce", "--event-ids", "data/liver.csv.gz", "--model", "liver"]

@@ -23,6 +23,36 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
+{{- /* The settings and the files beside them, as a ConfigMap has them. */ -}}
+{{- define "stream-app.files" -}}
+data:
+  stream_app.toml: |
+    {{- .Values.settings | trim | nindent 4 }}
+  {{- range $name, $text := .Values.data.files }}
+  {{ $name }}: |
+    {{- $text | nindent 4 }}
+  {{- end }}
+{{- if .Values.data.example }}
+binaryData:
+  liver.csv.gz: {{ .Files.Get "files/data/liver.csv.gz" | b64enc }}
+{{- end }}
+{{- end }}
+
+{{- /* The same as a volume; a dict of `root` and the ConfigMap's `name`. */ -}}
+{{- define "stream-app.filesVolume" -}}
+name: settings
+configMap:
+  name: {{ .name }}
+  items:
+    - {key: stream_app.toml, path: stream_app.toml}
+    {{- range $name, $text := .root.Values.data.files }}
+    - {key: {{ $name }}, path: data/{{ $name }}}
+    {{- end }}
+    {{- if .root.Values.data.example }}
+    - {key: liver.csv.gz, path: data/liver.csv.gz}
+    {{- end }}
+{{- end }}
+
 {{- /* What every container sees; a dict of `root` and, where it differs, `env`. */ -}}
 {{- define "stream-app.environment" -}}
 - name: STREAM_APP_KAFKA__BOOTSTRAP_SERVERS
@@ -71,7 +101,7 @@ metadata:
     app.kubernetes.io/component: {{ .name }}
   annotations:
     # new settings start new pods
-    checksum/settings: {{ .root.Values.settings | sha256sum }}
+    checksum/settings: {{ include "stream-app.files" .root | sha256sum }}
 spec:
   automountServiceAccountToken: false
   enableServiceLinks: false
@@ -133,9 +163,7 @@ spec:
         - {name: shared-models, mountPath: /shared-models, readOnly: {{ .readOnly }}}
         - {name: tmp, mountPath: /tmp}
   volumes:
-    - name: settings
-      configMap:
-        name: {{ include "stream-app.fullname" .root }}
+    - {{ include "stream-app.filesVolume" (dict "root" .root "name" (include "stream-app.fullname" .root)) | nindent 6 | trim }}
     - name: data
       persistentVolumeClaim:
         claimName: {{ .root.Values.volumes.data.existingClaim | default (printf "%s-data" (include "stream-app.fullname" .root)) }}
@@ -183,4 +211,22 @@ spec:
     matchLabels:
       {{- include "stream-app.selector" .root | nindent 6 }}
       app.kubernetes.io/component: {{ .name }}
+{{- end }}
+
+{{- /* One command of the init job; a dict of `root`, `name` and `args`. */ -}}
+{{- define "stream-app.initContainer" -}}
+name: {{ .name }}
+image: {{ include "stream-app.image" .root | quote }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+args: {{ .args | toJson }}
+env:
+  {{- include "stream-app.environment" (dict "root" .root) | nindent 2 }}
+resources:
+  requests: {cpu: 100m, memory: 256Mi}
+  limits: {memory: 512Mi}
+securityContext:
+  {{- include "stream-app.containerSecurity" .root | nindent 2 }}
+volumeMounts:
+  - {name: settings, mountPath: /etc/stream_app, readOnly: true}
+  - {name: tmp, mountPath: /tmp}
 {{- end }}
