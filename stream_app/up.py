@@ -1,13 +1,11 @@
 """`up`: everything on one machine, supervised, over the embedded broker unless one is named."""
 
-import fcntl
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from stream_app.errors import Misconfigured
+from stream_app.background import alone
 from stream_app.kafka.embedded import EmbeddedBroker
 from stream_app.leaving import stop_event
 from stream_app.settings import KafkaSettings, Settings
@@ -30,7 +28,7 @@ def run_up(settings: Settings, arguments: list[str], address: Path, say: Callabl
     logs.configure(settings.log)
     stop = stop_event()
     with ExitStack() as stack:
-        stack.enter_context(_alone(settings.storage.root))
+        stack.enter_context(alone(settings.storage.root))
         environment = {}
         if settings.kafka.bootstrap_servers is None:
             environment = stack.enter_context(_embedded(settings.kafka, address, say))
@@ -44,22 +42,6 @@ def run_up(settings: Settings, arguments: list[str], address: Path, say: Callabl
         if code and environment:
             say("the embedded broker ends too, and with it its topics: what was not learned and the dead letters")
         return code
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Hold the folder's lock; raises Misconfigured while another `up` does: it would take the broker from it."""
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(root / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise Misconfigured(
-            f"storage.root = {root}: another `stream-app up` is running on it; expected a folder of its own"
-        ) from error
-    finally:
-        os.close(descriptor)  # which gives the lock back
 
 
 @contextmanager

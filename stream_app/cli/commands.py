@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "status": Command("status", "Print where everything stands."),
     "models": Command("models", "List models and versions; promote, roll back, export."),
     "log": Command("log", "Look at, prove or export the window log."),
+    "retraining": Command("retraining", "Turn automatic retraining on and off; see what it did."),
     "keys": Command("keys", "Create, list and revoke the keys of the HTTP API."),
     "rebuild": Command("rebuild", "Fold a model's history anew and compare."),
     "replay": Command("replay", "Try other settings on a model's history."),
