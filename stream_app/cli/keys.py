@@ -65,6 +65,8 @@ def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the key, as `keys list` shows it.")],
     config: ConfigFile = None,
     overrides: Overrides = None,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Refuse a key from now on; a server that runs has heard of it after five seconds."""
     rooms = look(load(config, overrides))
@@ -72,6 +74,8 @@ def revoke(
         raise NotFound(f"there is no API key {key_id!r}: there is no state yet")
     rooms.api_keys.revoke(key_id, now=time.time())
     _note(rooms, "revoke key", key_id)
+    if as_json:
+        print_json(next(_described(key) for key in rooms.api_keys.all() if key.id == key_id))
     note(f"Revoked {key_id}.")
 
 

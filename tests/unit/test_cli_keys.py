@@ -43,8 +43,9 @@ def test_a_key_is_told_once_listed_and_revoked(place: list[str], tmp_path: Path)
         app, ["create", "--name", "page", "--scopes", "read, predict", "--expires", "12h", "--json", *place]
     )
     made = json.loads(told.stdout)
-    assert RUNNER.invoke(app, ["revoke", made["id"], *place]).exit_code == 0
+    revoked = json.loads(RUNNER.invoke(app, ["revoke", made["id"], "--json", *place]).stdout)
     (listed,) = json.loads(RUNNER.invoke(app, ["list", "--json", *place]).stdout)
+    assert listed == revoked
     assert (listed["id"], listed["scopes"]) == (made["id"], "predict read")
     assert listed["expires_at"] is not None
     assert listed["revoked_at"] is not None
