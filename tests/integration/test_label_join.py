@@ -12,7 +12,10 @@ import confluent_kafka
 import duckdb
 import orjson
 import pytest
+from sqlalchemy import update
 
+from stream_app.errors import NotFound
+from stream_app.storage import serving_tables
 from stream_app.values import RowKind
 from tests.integration.pipeline import Pipeline, Running, electricity, settings_text
 
@@ -36,7 +39,7 @@ def pipeline(tmp_path: Path, kafka_bootstrap: str, unique: Callable[[str], str],
     """Return a pipeline with topics of its own, in small windows."""
     topics = {f"STREAM_APP_KAFKA__TOPICS__{name.upper()}": unique(name.replace("_", "-")) for name in NAMES}
     made = Pipeline(tmp_path, kafka_bootstrap, topics)
-    feedback = f'[models.electricity.feedback]\npolicy = "{policy}"\nsettle_s = 4\n'
+    feedback = f'[models.electricity.feedback]\npolicy = "{policy}"\nsettle_s = 3600\n'
     (tmp_path / "stream_app.toml").write_text(settings_text(tmp_path / "state", more=feedback))
     made.run("topics", "create")
     return made
@@ -110,32 +113,53 @@ def stored(pipeline: Pipeline) -> dict[str, int]:
     return dict(pipeline.rooms.predictions.counts("electricity"))
 
 
-def until_settled(pipeline: Pipeline, worker: Running, wait_until: Callable[..., None]) -> None:
-    """Wait until every prediction has its label in the log."""
-    wait_until(lambda: stored(pipeline)["learned"] == COUNT, 60, what="the join of all pairs")
-    pipeline.until_learned(COUNT, worker)
+def until_all_is_said(pipeline: Pipeline, worker: Running, wait_until: Callable[..., None]) -> None:
+    """Wait until everything sent is stored, or the worker is gone, then let the time to settle be over."""
+    everything = COUNT + sum(len(said(number)) - 1 for number in range(COUNT))
+    wait_until(
+        lambda: worker.process.poll() is not None or sum(stored(pipeline).values()) == everything,
+        150,
+        what="all that was sent in the store",
+    )
+    with pipeline.rooms.engine.begin() as connection:
+        settling = serving_tables.predictions.c.settle_at.is_not(None)
+        connection.execute(update(serving_tables.predictions).where(settling).values(settle_at=0))
 
 
-def test_every_pair_is_learned_once_as_its_policy_says_through_a_kill(
+def rows_in_log(pipeline: Pipeline) -> int:
+    try:
+        return int(pipeline.rooms.stores.log.table("electricity").num_rows)
+    except NotFound:
+        return 0
+
+
+@pytest.mark.timeout(500)
+def test_every_pair_is_learned_once_as_its_policy_says_through_two_kills(
     pipeline: Pipeline, policy: str, wait_until: Callable[..., None]
 ) -> None:
+    """The second one dies between sending joined labels and noting it: they are sent once more."""
+    rulings = [expected(policy, number) for number in range(COUNT)]
+    corrections = sum(len(changes) for _, changes, _ in rulings)
     mixed = mixture(COUNT)
     half = len(mixed) // 2
     send(pipeline, mixed[:half])
     with pipeline.running("worker") as worker:
-        wait_until(lambda: stored(pipeline)["predictions"] > COUNT // 4, 60, what="the first predictions")
+        wait_until(lambda: stored(pipeline)["predictions"] > COUNT // 4, 150, what="the first predictions")
         worker.kill()
     send(pipeline, mixed[half:])
+    with pipeline.running("worker", STREAM_APP_CRASH="sent:3") as worker:
+        until_all_is_said(pipeline, worker, wait_until)
+        assert worker.ended() == -9, worker.log.read_text()
     with pipeline.running("worker") as worker:
-        until_settled(pipeline, worker, wait_until)
+        until_all_is_said(pipeline, worker, wait_until)
+        wait_until(lambda: rows_in_log(pipeline) == COUNT + corrections, 150, what="every label in the log")
         assert worker.stop() == 0
-    rulings = [expected(policy, number) for number in range(COUNT)]
     told = sum((outcomes for _, _, outcomes in rulings), Counter())
     assert {name: n for name, n in stored(pipeline).items() if n} == {"predictions": COUNT, **told}
     verdict = pipeline.json("log", "verify", "electricity")
     assert verdict["ok"] is True, verdict
     assert verdict["counts"]["learned"] == COUNT
-    assert verdict["counts"]["corrections"] == sum(len(changes) for _, changes, _ in rulings)
+    assert verdict["counts"]["corrections"] == corrections
     assert logged(pipeline) == [
         (f"p{number}", learned, changes, 0.5 + number / (3 * COUNT), "1.3", "feedback")
         for number, (learned, changes, _) in enumerate(rulings)
