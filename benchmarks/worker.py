@@ -41,6 +41,8 @@ session_timeout_s = 10
 ground_truth = "{topic}"
 model_updated = "{topic}-updated"
 learning_events = "{topic}-events"
+predictions = "{topic}-predictions"
+feedback = "{topic}-feedback"
 [storage]
 root = "{store}"
 [http]

@@ -4,6 +4,7 @@ A pair is joined by whichever side comes second. Two transactions that each hold
 other: every one holds the one write lock from its start.
 """
 
+import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ class SqlPredictionStore:
         self._ground_truth = ground_truth
         self._clock = clock
         self._observe = observe
+        # waiting for SQLite's write lock is not fair: threads of ours that queue here do not starve the model's commits
+        self._turn = threading.Lock()
 
     def take_predictions(self, predictions: Sequence[PredictionMade], *, moved: Moved | None = None) -> None:
         """Store predictions and join the feedback that waits for them; a repeat changes nothing. Raises Fenced."""
@@ -176,7 +179,7 @@ class SqlPredictionStore:
         SQLite has one writer. On PostgreSQL a worker that stores a prediction does not see the feedback that another
         one is storing, nor that one the prediction: both would commit, and nobody would join the pair.
         """
-        with writing(self._engine) as connection:
+        with self._turn, writing(self._engine) as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
             if moved is not None:

@@ -20,7 +20,7 @@ from stream_app.worker.tickets import Done
 
 Result = TypeVar("Result")
 #: Messages whose records are stored in one transaction: windows of models wait for it where there is one writer.
-MOST_MESSAGES: Final = 2_000
+MOST_MESSAGES: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
