@@ -24,18 +24,6 @@ from stream_app.kafka.relay import NAME as RELAY
 from stream_app.kafka.relay import Relay
 from stream_app.model_settings import ModelSettings
 from stream_app.ports import Observer, Recorder, Stores
-from stream_app.serving.doors import Guard, Keyring
-from stream_app.serving.feedback import FeedbackDesk
-from stream_app.serving.forms import Reader
-from stream_app.serving.health import Health
-from stream_app.serving.limits import Buckets
-from stream_app.serving.predicting import Predictor
-from stream_app.serving.publishing import Courier
-from stream_app.serving.retrain_status import RetrainStatus
-from stream_app.serving.retraining import Post, Retrains
-from stream_app.serving.server import own_names
-from stream_app.serving.spool import Spool
-from stream_app.serving.tools import Tools as ServingTools
 from stream_app.settings import Settings
 from stream_app.storage.api_keys import SqlApiKeys
 from stream_app.storage.artifacts import ArtifactReader, SignedArtifacts
@@ -183,14 +171,16 @@ class Rooms:
         """Predictions, what people said of them, and the join of the two."""
         return SqlPredictionStore(
             self.engine,
-            self._rules(),
+            self.rules,
             self.settings.join,
             ground_truth=self.settings.kafka.topics.ground_truth,
             clock=self.clock,
             observe=self.observe,
         )
 
-    def _rules(self) -> dict[str, Rules]:
+    @cached_property
+    def rules(self) -> dict[str, Rules]:
+        """How the labels of each model are understood and settled."""
         return {name: Rules(schema=schema_of(model), feedback=model.feedback) for name, model in self.models.items()}
 
     @cached_property
@@ -366,69 +356,6 @@ class Rooms:
     def audit(self) -> SqlAudit:
         """Who changed what."""
         return SqlAudit(self.engine)
-
-    def spool(self) -> Spool:
-        """Return what keeps predictions on their way to Kafka; takes over what processes that ended have left."""
-        return Spool(self.root / "spool", most_bytes=self.settings.serve.spool_bytes)
-
-    def courier(self, spool: Spool, deliver: Producer) -> Courier:
-        """Return what brings predictions from the spool to Kafka, not yet started."""
-        return Courier(spool, deliver, topic=self.settings.kafka.topics.predictions, observe=self.observe)
-
-    def serving(
-        self, subscriber: ModelSubscriber, courier: Courier, *, deliver: Producer, health: Health
-    ) -> ServingTools:
-        """Return what the routes of the HTTP API work with."""
-        serve = self.settings.serve
-        schemas = {name: schema_of(model) for name, model in self.models.items()}
-        reader = Reader(schemas, default=serve.default_model, most_records=serve.max_records)
-        post = Post(
-            send=deliver.send,
-            incarnation=partial(topics.incarnation, self.admin),
-            topic=self.settings.kafka.topics.ground_truth,
-        )
-        retrains = Retrains(
-            self.stores,
-            schemas,
-            post,
-            folder=serve.training_files,
-            find=self.predictions.prediction,
-            clock=self.clock,
-        )
-        predictor = Predictor(
-            reader,
-            subscriber,
-            record=courier.record,
-            teach=self.predictions.take_feedback,
-            clock=self.clock,
-            observe=self.observe,
-        )
-        guard = Guard(
-            Keyring(self.api_keys, clock=self.clock),
-            Buckets(rate_per_s=serve.rate_per_s, burst=serve.burst),
-            hosts=own_names(serve.host),
-        )
-        return ServingTools(
-            models=self.models,
-            schemas=schemas,
-            stores=self.stores,
-            predictions=self.predictions,
-            predictor=predictor,
-            feedback=FeedbackDesk(
-                self.predictions, reader, self._rules(), most_items=serve.max_records, clock=self.clock
-            ),
-            reader=reader,
-            retrains=retrains,
-            retrain_status=RetrainStatus(self.stores, self.models, clock=self.clock),
-            served=subscriber.current,
-            guard=guard,
-            audit=self.audit,
-            deliver=deliver,
-            health=health,
-            max_records=serve.max_records,
-            clock=self.clock,
-            observe=self.observe,
-        )
 
 
 def trainer_tools(settings: Settings) -> TrainerTools:

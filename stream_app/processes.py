@@ -27,6 +27,7 @@ from stream_app.serving.doors import any_valid
 from stream_app.serving.health import Contact, Health
 from stream_app.serving.server import address, bind, is_loopback, serve
 from stream_app.serving.tools import Tools as ServingTools
+from stream_app.serving_rooms import courier, open_spool, serving_tools
 from stream_app.settings import Settings
 from stream_app.stream.app import StreamApp, build_app
 from stream_app.stream.app import run_worker as run_app
@@ -134,17 +135,17 @@ def run_serve(settings: Settings) -> int:
 def _serving(rooms: Rooms, stack: ExitStack, contact: Contact, observe: PrometheusObserver) -> ServingTools:
     """Start the parts of a server; at the end of the stack they are closed, the last first."""
     kafka = rooms.settings.kafka
-    spool = stack.enter_context(closing(rooms.spool()))
-    courier = rooms.courier(spool, stack.enter_context(Producer(kafka, timeout_s=_DELIVERY_S)))
-    stack.callback(courier.close, _LAST_MOMENT_S)
-    courier.start()
+    spool = stack.enter_context(closing(open_spool(rooms)))
+    carrier = courier(rooms, spool, stack.enter_context(Producer(kafka, timeout_s=_DELIVERY_S)))
+    stack.callback(carrier.close, _LAST_MOMENT_S)
+    carrier.start()
     deliver = stack.enter_context(Producer(kafka, timeout_s=_DELIVERY_S))
     subscriber = stack.enter_context(rooms.subscriber(list(rooms.models)))
     health = Health(exposition=observe.exposition, content_type=CONTENT_TYPE)
-    tools = rooms.serving(subscriber, courier, deliver=deliver, health=health)
+    tools = serving_tools(rooms, subscriber, carrier, deliver=deliver, health=health)
     health.live = {"subscriber": partial(_failure, subscriber)}
     health.needed = {"models": tools.predictor.silent}
-    health.wanted = {"kafka": contact.lost, "predictions": courier.unwell}
+    health.wanted = {"kafka": contact.lost, "predictions": carrier.unwell}
     # beside the first requests: a data file may be long, and a verified version may come before it is read
     threading.Thread(target=tools.predictor.find_baselines, args=(tools.models,), name="baselines", daemon=True).start()
     # what it loaded goes on predicting while requests drain; its thread may wait for a broker that is away
