@@ -4,7 +4,6 @@ import math
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import httpx
 import orjson
 import pytest
 
-from tests.integration.pipeline import DATA, Pipeline, electricity
+from tests.integration.pipeline import DATA, Pipeline, as_bytes, electricity
 from tests.integration.watching import (
     DEPLOY,
     PROMETHEUS,
@@ -29,7 +28,7 @@ from tests.integration.watching import (
 
 pytestmark = [
     pytest.mark.skipif(not (PROMETHEUS and PROMTOOL), reason="NO PROMETHEUS: apt-get install prometheus"),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(400),
 ]
 #: Jobs of prometheus.yml, and the settings of their ports.
 JOBS: Final = {
@@ -38,6 +37,7 @@ JOBS: Final = {
     "stream-app-serve": "serve.port",
 }
 ROWS: Final = 6_000
+FEW: Final = 1_000
 #: A model whose retrains come to a verdict, and one whose retrains never end in time.
 SETTINGS: Final = """
 [storage]
@@ -51,7 +51,7 @@ retrain = {{ every_records = 4000, min_gain = 1, candidates = [{{ name = "linear
 task = "binary"
 target = "class"
 data = "{data}"
-retrain = {{ every_records = 4000, timeout_s = 0.01 }}
+retrain = {{ every_records = 500, timeout_s = 0.01 }}
 """
 
 
@@ -86,13 +86,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 def _load(watched: Watched, address: Path) -> None:
     _until(address.exists, what="the embedded broker's address")
     _send(address.read_text(), _bad())  # before anything else, for a share of bad records is a rate
-    with ThreadPoolExecutor() as threads:
-        for model in ("electricity", "hasty"):
-            threads.submit(watched.pipeline.run, "produce", str(DATA), "--model", model, "--limit", str(ROWS))
+    _send(address.read_text(), as_bytes(electricity(FEW)), model="hasty")
+    watched.pipeline.run("produce", str(DATA), "--model", "electricity", "--limit", str(ROWS))
     _until(lambda: all(httpx.get(f"{watched.url(job)}/readyz").is_success for job in JOBS), what="readiness")
     _answer_and_label(watched.url("stream-app-serve"))
-    for model in ("electricity", "hasty"):
-        watched.pipeline.until_learned(ROWS, model=model)
+    watched.pipeline.until_learned(ROWS)
     _until(lambda: _is_retrained(watched), what="a verdict and a failure")
 
 
@@ -100,10 +98,10 @@ def _is_retrained(watched: Watched) -> bool:
     return {"rejected", "failed"} <= {job.status.value for job in watched.pipeline.rooms.jobs.history()}
 
 
-def _send(bootstrap: str, messages: Sequence[bytes]) -> None:
+def _send(bootstrap: str, messages: Sequence[bytes], model: str = "electricity") -> None:
     producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap})
     for message in messages:
-        producer.produce("ground-truth", key=b"electricity", value=message)
+        producer.produce("ground-truth", key=model.encode(), value=message)
     assert producer.flush(30) == 0
 
 
@@ -119,7 +117,7 @@ def _answer_and_label(server: str) -> None:
     httpx.post(f"{server}/feedback", json=given, params={"model": "electricity"}).raise_for_status()
 
 
-def _until(predicate: Callable[[], object], deadline: float = 60.0, *, what: str) -> None:
+def _until(predicate: Callable[[], object], deadline: float = 120.0, *, what: str) -> None:
     end = time.monotonic() + deadline
     while not _holds(predicate):
         assert time.monotonic() < end, f"{what} did not come within {deadline:g} s"
@@ -189,7 +187,9 @@ def _promtool(*arguments: str, content: bytes = b"") -> tuple[int, str]:
     return done.returncode, done.stderr.decode()
 
 
-@pytest.mark.parametrize("what", ["check config --syntax-only prometheus.yml", "check rules alerts.yml", "test rules alerts_test.yml"])
+@pytest.mark.parametrize(
+    "what", ["check config --syntax-only prometheus.yml", "check rules alerts.yml", "test rules alerts_test.yml"]
+)
 def test_rules_are_clean_and_fire_when_they_should(what: str) -> None:
     *command, name = what.split()
     assert _promtool(*command, str(DEPLOY / "prometheus" / name)) == (0, "")
