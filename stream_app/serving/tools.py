@@ -57,7 +57,12 @@ def tools(request: Request) -> Tools:
     return found
 
 
-def caller(request: Request) -> Caller:
+async def _tools(request: Request) -> Tools:
+    # a dependency that is no coroutine costs each request two switches of threads
+    return tools(request)
+
+
+async def caller(request: Request) -> Caller:
     """Return who asks, on a route with a scope."""
     found: Caller | None = getattr(request.state, "caller", None)
     if found is None:
@@ -65,5 +70,5 @@ def caller(request: Request) -> Caller:
     return found
 
 
-ToolsOf: TypeAlias = Annotated[Tools, Depends(tools)]
+ToolsOf: TypeAlias = Annotated[Tools, Depends(_tools)]
 CallerOf: TypeAlias = Annotated[Caller, Depends(caller)]
