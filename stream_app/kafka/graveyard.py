@@ -89,7 +89,7 @@ class Graveyard:
         self._settings = settings
         self._suffix = settings.topics.dead_letter_suffix
         #: topics that letters can come from and go back to
-        self.sources = (settings.topics.ground_truth, *settings.ingest)
+        self.sources = settings.read_topics
 
     def topics(self, topic: str | None = None) -> Sequence[str]:
         """Return our dead-letter topics, or the one that is meant by its own or its source's name.

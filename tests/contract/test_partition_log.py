@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from stream_app.errors import Fenced
 from stream_app.ports import Halt
 from stream_app.storage.database import open_database
+from stream_app.storage.migrations.versions import r0003_serving
 from stream_app.storage.outbox import SqlOutbox
 from stream_app.storage.partition_log import SqlPartitionLog
 from stream_app.values import Partition
@@ -101,15 +102,24 @@ def test_a_halt_owes_its_events_and_who_lost_the_partition_neither_halts_nor_res
     ]
 
 
+def _back_to_the_first_release(connection: Connection) -> None:
+    """Take away what the migrations after the first have added."""
+    for table in r0003_serving.metadata.sorted_tables:
+        connection.execute(text(f"DROP TABLE {table.name}"))
+    connection.execute(text("DROP INDEX outbox_unsent_events"))
+    connection.execute(text("ALTER TABLE jobs DROP COLUMN wait_for"))
+    for name in ("share", "limit", "offset", "at"):
+        connection.execute(text(f"ALTER TABLE partition_positions DROP COLUMN halted_{name}"))
+    connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+
+
 def test_positions_stored_before_there_were_halts_are_kept(
     log: SqlPartitionLog, engine: Engine, tmp_path: Path
 ) -> None:
     log.take_over(PLACE, owner="a")
     log.advance(PLACE, epoch=1, position=10, dead_lettered=2, forwarded=8)
     with engine.begin() as connection:
-        for name in ("share", "limit", "offset", "at"):
-            connection.execute(text(f"ALTER TABLE partition_positions DROP COLUMN halted_{name}"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        _back_to_the_first_release(connection)
     open_database(engine.url.render_as_string(hide_password=False), tmp_path).dispose()
     assert log.halted(PLACE) is None
     assert log.take_over(PLACE, owner="b") == (2, 10)
