@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import confluent_kafka
-import httpx
+import httpx2
 import orjson
 import pytest
 
@@ -88,7 +88,7 @@ def _load(watched: Watched, address: Path) -> None:
     _send(address.read_text(), _bad())  # before anything else, for a share of bad records is a rate
     _send(address.read_text(), as_bytes(electricity(FEW)), model="hasty")
     watched.pipeline.run("produce", str(DATA), "--model", "electricity", "--limit", str(ROWS))
-    _until(lambda: all(httpx.get(f"{watched.url(job)}/readyz").is_success for job in JOBS), what="readiness")
+    _until(lambda: all(httpx2.get(f"{watched.url(job)}/readyz").is_success for job in JOBS), what="readiness")
     _answer_and_label(watched.url("stream-app-serve"))
     watched.pipeline.until_learned(ROWS)
     _until(lambda: _is_retrained(watched), what="a verdict and a failure")
@@ -112,9 +112,11 @@ def _bad() -> list[bytes]:
 
 def _answer_and_label(server: str) -> None:
     features = [{name: value for name, value in row.items() if name != "class"} for row in electricity(50)]
-    answered = httpx.post(f"{server}/predict", json=features, params={"model": "electricity"}).raise_for_status().json()
+    answered = (
+        httpx2.post(f"{server}/predict", json=features, params={"model": "electricity"}).raise_for_status().json()
+    )
     given = [{"prediction_id": p["prediction_id"], "verdict": "correct"} for p in answered["predictions"]]
-    httpx.post(f"{server}/feedback", json=given, params={"model": "electricity"}).raise_for_status()
+    httpx2.post(f"{server}/feedback", json=given, params={"model": "electricity"}).raise_for_status()
 
 
 def _until(predicate: Callable[[], object], deadline: float = 120.0, *, what: str) -> None:
@@ -127,7 +129,7 @@ def _until(predicate: Callable[[], object], deadline: float = 120.0, *, what: st
 def _holds(predicate: Callable[[], object]) -> bool:
     try:
         return bool(predicate())
-    except httpx.TransportError:
+    except httpx2.TransportError:
         return False
 
 
@@ -176,7 +178,7 @@ def _differing(prometheus: Prometheus, expected: dict[str, float]) -> dict[str, 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_what_is_exported_is_clean(watched: Watched, job: str) -> None:
-    exposition = httpx.get(f"{watched.url(job)}/metrics").raise_for_status().content
+    exposition = httpx2.get(f"{watched.url(job)}/metrics").raise_for_status().content
     checked = _promtool("check", "metrics", content=exposition)
     assert checked == (0, "")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
+import httpx2
 import yaml
 
 from tests.integration.pipeline import ROOT
@@ -72,13 +72,13 @@ def free_port() -> int:
 class Prometheus:
     """Its HTTP API."""
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: httpx2.Client) -> None:
         self._client = client
 
     def is_ready(self) -> bool:
         try:
             return self._client.get("/-/ready").is_success
-        except httpx.TransportError:
+        except httpx2.TransportError:
             return False
 
     def ask(self, expression: str) -> Series:
@@ -123,7 +123,7 @@ def watching(folder: Path, ports: Mapping[str, int]) -> Iterator[Prometheus]:
         log = stack.enter_context((folder / "prometheus.log").open("wb"))
         process = stack.enter_context(subprocess.Popen(command, stdout=log, stderr=log))
         stack.callback(process.terminate)
-        prometheus = Prometheus(stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}")))
+        prometheus = Prometheus(stack.enter_context(httpx2.Client(base_url=f"http://127.0.0.1:{port}")))
         deadline = time.monotonic() + 30
         while not prometheus.is_ready():
             assert process.poll() is None, (folder / "prometheus.log").read_text()
