@@ -59,7 +59,7 @@ def unique() -> Callable[[str], str]:
 def wait_until() -> Callable[..., None]:
     """Return `wait_until(predicate, deadline)`: poll until it holds, fail after `deadline` seconds."""
 
-    def wait(predicate: Callable[[], object], deadline: float = 30.0, *, what: str = "the condition") -> None:
+    def wait(predicate: Callable[[], object], deadline: float = 120.0, *, what: str = "the condition") -> None:
         end = time.monotonic() + deadline
         while not predicate():
             assert time.monotonic() < end, f"{what} did not hold within {deadline:g} s"

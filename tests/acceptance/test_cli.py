@@ -31,7 +31,7 @@ def stream_app(tmp_path: Path) -> Run:
             env={**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **variables},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
 

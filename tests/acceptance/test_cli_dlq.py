@@ -65,7 +65,7 @@ def dlq(kafka: KafkaSettings, tmp_path: Path) -> Command:
             env={**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "300"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
 
@@ -80,7 +80,7 @@ def test_every_help_has_an_example_and_a_way_to_get_json(command: str, tmp_path:
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert f"Example: stream-app dlq {command}" in shown.stdout

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.pipeline import ROOT
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_demo_adds_up_recovers_and_beats_the_baseline(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "stream_app", "demo", "--fast", "--json"],

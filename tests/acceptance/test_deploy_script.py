@@ -26,7 +26,7 @@ def deploy(folder: Path, *arguments: str, fails: str = "nothing") -> subprocess.
     (folder / "kubectl").chmod(0o755)
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(folder / "calls"), "FAILS": fails}
     command = [SCRIPT, "--no-build", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
 
 
 def calls(folder: Path) -> list[str]:

@@ -118,7 +118,7 @@ def test_a_process_ends_with_the_one_that_started_it(way: str, wait_until: Calla
 @pytest.mark.parametrize("way", WAYS)
 def test_a_process_whose_parent_is_dead_already_ends_at_once(way: str) -> None:
     code = [sys.executable, "-c", CHILD.format(before=WAYS[way]), "1"]
-    done = subprocess.run(code, cwd=ROOT, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(code, cwd=ROOT, capture_output=True, timeout=240, check=False)
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, b"")
 
 

@@ -163,7 +163,7 @@ def test_the_map_from_other_systems_leads_to_what_is_here() -> None:
     assert set(re.findall(r"`stream-app ([a-z]+)", text)) <= COMMANDS.keys()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_demo_of_a_small_set_adds_up(tmp_path: Path) -> None:
     """Two of them at once, since most of their time is waiting."""
     started = {name: start_demo(name, tmp_path / name) for name in ("iris", "liver")}

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 
 
 def suite(kafka_bootstrap: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -20,7 +20,7 @@ def suite(kafka_bootstrap: str, folder: Path, *arguments: str) -> subprocess.Com
         env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap},
         capture_output=True,
         text=True,
-        timeout=390,
+        timeout=890,
         check=False,
     )
 

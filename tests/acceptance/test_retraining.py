@@ -35,7 +35,7 @@ def manage(pipeline: Pipeline) -> Manage:
             capture_output=True,
             text=True,
             check=False,
-            timeout=90,
+            timeout=240,
         )
         assert done.returncode == code, f"{arguments} left with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout) if done.stdout else done.stderr
@@ -43,7 +43,7 @@ def manage(pipeline: Pipeline) -> Manage:
     return run
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(750)
 def test_it_is_started_watched_triggered_and_stopped(
     pipeline: Pipeline, manage: Manage, wait_until: Callable[..., None]
 ) -> None:
@@ -100,7 +100,7 @@ def test_settings_of_retraining_are_shown_and_strangers_refused(run: Callable[..
     assert run("status")["is_running"] is False
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_an_up_that_others_started_is_left_alone(
     pipeline: Pipeline, manage: Manage, wait_until: Callable[..., None]
 ) -> None:

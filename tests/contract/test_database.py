@@ -53,7 +53,7 @@ def test_the_newest_migration_is_the_one_the_code_expects() -> None:
 def test_processes_that_start_at_once_all_succeed(url: str | None, tmp_path: Path) -> None:
     command = [sys.executable, "-c", OPEN, url or "", str(tmp_path / "new")]
     started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    errors = [process.communicate(timeout=60)[1] for process in started]
+    errors = [process.communicate(timeout=240)[1] for process in started]
     assert [process.returncode for process in started] == [0] * 4, errors
     engine = open_database(url, tmp_path / "new")
     assert is_complete(engine)

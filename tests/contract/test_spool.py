@@ -162,7 +162,7 @@ def _kill_after(root: Path, statement: str) -> None:
         {statement}
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, timeout=60)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, timeout=240)
     assert done.returncode == -9
 
 

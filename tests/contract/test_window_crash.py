@@ -64,7 +64,7 @@ def test_a_killed_owner_leaves_a_log_that_goes_on(point: str, tmp_path: Path) ->
         [sys.executable, __file__, str(tmp_path)],
         env=os.environ | {"STREAM_APP_CRASH": f"{point}:2", "PYTHONPATH": paths},
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert killed.returncode == -signal.SIGKILL
     house = House(open_database(None, tmp_path), tmp_path)

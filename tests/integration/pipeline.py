@@ -23,7 +23,7 @@ from stream_app.errors import NotFound
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "stream_app" / "data" / "electricity.csv.gz"
 #: How long anything may take that is not a matter of speed.
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 @dataclass

@@ -28,7 +28,7 @@ from tests.integration.watching import (
 
 pytestmark = [
     pytest.mark.skipif(not (PROMETHEUS and PROMTOOL), reason="NO PROMETHEUS: apt-get install prometheus"),
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
 ]
 #: Jobs of prometheus.yml, and the settings of their ports.
 JOBS: Final = {

@@ -14,7 +14,7 @@ import yaml
 from tests.integration.pipeline import ROOT, Pipeline
 from tests.integration.watching import free_port
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 #: What differs outside a container: where the broker is, where state is kept, and which ports are free.
 PORTS: Final = {
     "worker": "STREAM_APP_HTTP__WORKER_PORT",

@@ -47,7 +47,7 @@ def test_it_knows_transactions(kafka: KafkaSettings) -> None:
     assert sum(topics.end_offsets(client.admin(kafka), ["model-updated"]).values()) >= 1
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(450)
 def test_a_worker_reads_from_it(recording: Any, wait_until: Callable[..., None]) -> None:  # noqa: ANN401 - of conftest
     kafka = KafkaSettings(bootstrap_servers=recording.bootstrap)
     topics.partition_count(client.admin(kafka), recording.topic)  # it appears

@@ -133,7 +133,7 @@ def rows_in_log(pipeline: Pipeline) -> int:
         return 0
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(1200)
 def test_every_pair_is_learned_once_as_its_policy_says_through_two_kills(
     pipeline: Pipeline, policy: str, wait_until: Callable[..., None]
 ) -> None:

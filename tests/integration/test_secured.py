@@ -23,7 +23,7 @@ from stream_app.kafka.producer import Producer
 from stream_app.ports import Outgoing
 from stream_app.settings import KafkaSettings
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(450)]
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "kafka"
 PROPERTIES = """

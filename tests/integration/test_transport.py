@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from stream_app.kafka import client, topics
 from stream_app.settings import KafkaSettings
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(450)]
 
 PARTITIONS = 4
 
