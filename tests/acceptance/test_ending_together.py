@@ -59,33 +59,36 @@ def said(running: Running, *events: str) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGKILL])
-def test_worker_and_trainer_end_with_up(tmp_path: Path, how: signal.Signals, wait_until: Callable[..., None]) -> None:
+def test_worker_trainer_and_server_end_with_up(tmp_path: Path, how: signal.Signals, wait_until: Callable[..., None]) -> None:
     (tmp_path / "stream_app.toml").write_text(settings_text(tmp_path / "state"))
     with Pipeline(tmp_path, "").running("up") as up:
-        wait_until(lambda: said(up, "partitions assigned", "trainer started"), 60)
+        wait_until(lambda: said(up, "partitions assigned", "trainer started", "server started"), 180)
         started = children(up.process.pid)
-        assert len(started) == 2
+        assert len(started) == 3
         try:
             up.process.send_signal(how)
             assert up.ended() == (0 if how is signal.SIGHUP else -how)
-            wait_until(lambda: not any(map(is_alive, started)), 20)
+            wait_until(lambda: not any(map(is_alive, started)), 60)
         finally:
             for process in filter(is_alive, started):  # seen when the test fails
                 sys.stderr.write(f"{process} lives: {up.log.read_text()[-3_000:]}")
                 os.kill(process, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("command", ["worker", "trainer"])
+STARTED = {"worker": "partitions assigned", "trainer": "trainer started", "serve": "server started"}
+
+
+@pytest.mark.parametrize("command", STARTED)
 @pytest.mark.parametrize("moment", ["starting", "running"])
 def test_a_service_whose_terminal_closes_leaves_with_0(
     tmp_path: Path, command: str, moment: str, wait_until: Callable[..., None]
 ) -> None:
     (tmp_path / "stream_app.toml").write_text(settings_text(tmp_path / "state"))
     with EmbeddedBroker() as broker, Pipeline(tmp_path, broker.bootstrap_servers).running(command) as service:
-        running = "partitions assigned" if command == "worker" else "trainer started"
-        wait_until(lambda: said(service, running) if moment == "running" else hears_sighup(service.process.pid), 60)
+        running = STARTED[command]
+        wait_until(lambda: said(service, running) if moment == "running" else hears_sighup(service.process.pid), 180)
         service.process.send_signal(signal.SIGHUP)
-        assert service.process.wait(15) == 0
+        assert service.process.wait(60) == 0
         assert "Traceback" not in service.log.read_text()
 
 
@@ -93,7 +96,7 @@ def test_up_says_what_it_starts_again_and_what_it_gives_up(tmp_path: Path, wait_
     settings = tmp_path / "stream_app.toml"
     settings.write_text(settings_text(tmp_path / "state"))
     with Pipeline(tmp_path, "").running("up") as up:
-        wait_until(lambda: said(up, "worker started", "trainer started"), 60)
+        wait_until(lambda: said(up, "worker started", "trainer started", "server started"), 180)
         settings.write_text("nonsense = 1")
         os.kill(children(up.process.pid)[0], signal.SIGKILL)
         assert up.ended() == 78
