@@ -81,7 +81,10 @@ def replay_(  # noqa: PLR0913 - each is an option of the command
     limit: Annotated[int | None, typer.Option(min=1, help="Letters at most; default: all of them.")] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help='Corrected values as JSON lines {"partition", "offset", "value"}: only these are sent.'),
+        typer.Option(
+            help='Corrected values as JSON lines {"partition", "offset", "value"}: only these are sent. They are '
+            "letters of ground-truth unless --topic names another."
+        ),
     ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -94,12 +97,12 @@ def replay_(  # noqa: PLR0913 - each is an option of the command
     """
     settings = load(config, overrides).kafka
     graveyard = Graveyard(settings)
-    chosen = graveyard.topics(topic)
+    chosen = graveyard.topics(settings.topics.ground_truth if topic is None and file is not None else topic)
     selection = Selection(
         reason=reason,
         partition=partition,
         offset=offset,
-        corrections=None if file is None else _corrections(file, chosen),
+        corrections=None if file is None else _corrections(file, chosen[0]),
     )
     with _delivery(settings, dry_run=dry_run) as deliver:
         outcomes = list(replay(graveyard.letters(chosen), selection, graveyard.sources, deliver, limit=limit))
@@ -115,12 +118,10 @@ def _delivery(settings: KafkaSettings, *, dry_run: bool) -> Iterator[Deliver]:
         yield deliver
 
 
-def _corrections(file: Path, chosen: Sequence[str]) -> Mapping[Place, bytes]:
-    if len(chosen) > 1:
-        raise typer.BadParameter(f"name the topic of the letters: one of {', '.join(chosen)}", param_hint="--topic")
+def _corrections(file: Path, topic: str) -> Mapping[Place, bytes]:
     try:
         with file.open("rb") as lines:
-            return read_corrections(lines, chosen[0])
+            return read_corrections(lines, topic)
     except OSError as error:
         raise WrongArgument(f"--file {file}: cannot be read: {error.strerror}") from error
     except Misconfigured as error:
