@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,8 +58,11 @@ def said(running: Running, *events: str) -> bool:
     return set(events) <= {str(line["event"]) for line in lines(running)}
 
 
+@pytest.mark.usefixtures("with_terminal")
 @pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGKILL])
-def test_worker_trainer_and_server_end_with_up(tmp_path: Path, how: signal.Signals, wait_until: Callable[..., None]) -> None:
+def test_worker_trainer_and_server_end_with_up(
+    tmp_path: Path, how: signal.Signals, wait_until: Callable[..., None]
+) -> None:
     (tmp_path / "stream_app.toml").write_text(settings_text(tmp_path / "state"))
     with Pipeline(tmp_path, "").running("up") as up:
         wait_until(lambda: said(up, "partitions assigned", "trainer started", "server started"), 180)
@@ -75,9 +78,18 @@ def test_worker_trainer_and_server_end_with_up(tmp_path: Path, how: signal.Signa
                 os.kill(process, signal.SIGKILL)
 
 
+@pytest.fixture
+def with_terminal() -> Iterator[None]:
+    """Let what a test starts hear of its terminal, also where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 STARTED = {"worker": "partitions assigned", "trainer": "trainer started", "serve": "server started"}
 
 
+@pytest.mark.usefixtures("with_terminal")
 @pytest.mark.parametrize("command", STARTED)
 @pytest.mark.parametrize("moment", ["starting", "running"])
 def test_a_service_whose_terminal_closes_leaves_with_0(
