@@ -146,7 +146,7 @@ def test_records_that_were_deleted_unread_stop_the_worker(
     place = TopicPartition(recording.topic, 0, 15)
     admin.delete_records([place])[place].result()
     assert recording.start().wait(60) == 78
-    assert f"{recording.topic}/0: offset 10, the next to learn, is not in the topic" in recording.output()
+    assert f"{recording.topic}/0: offset 10, the next to read, is not in the topic" in recording.output()
     assert recording.count() == 10
 
 
