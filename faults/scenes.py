@@ -45,6 +45,8 @@ PASSES: Final[Mapping[str, int]] = {
 SLEEP_AT: Final = ("buffered:4", "file_durable:2", "committed:3", "effects:3", "ckpt_renamed:1")
 #: Exit codes: another owner exists; broker or topic is away.
 FENCED: Final = 70
+#: Exit code of a worker whose partition was halted: starting it again would not help.
+HALTED: Final = 78
 TEMPORARY: Final = 75
 #: Tries to put a worker to sleep outside of any transaction.
 SLEEPS: Final = 10
@@ -173,8 +175,9 @@ def broken_stream(run: Run) -> Outcome:
     letters = len(gather(stage.scene).letters)
     said = "are bad" in worker.log.read_text()
     outcome.numbers |= {"exit": code, "sent": sent, "letters": letters}
-    if code != 1 or not said:
-        outcome.problems.append(f"the worker ended with {code} {'and' if said else 'and did not'} say why, expected 1")
+    if code != HALTED or not said:
+        how = f"ended with {code} {'and' if said else 'and did not'} say why"
+        outcome.problems.append(f"the worker {how}, expected {HALTED}")
     if letters == sent:
         outcome.problems.append(f"all {sent} records were drained into the dead letters")
     return outcome
