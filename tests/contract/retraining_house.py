@@ -29,7 +29,7 @@ DUMMY = {"name": "dummy.DummyClassifier"}
 
 def small_settings(root: Path, **retrain: Any) -> Settings:  # noqa: ANN401 - any key of the section
     """Return settings whose retrains are over in seconds."""
-    section = {"candidates": [TREE], "min_rows": 100, "every_records": 400, "timeout_s": 60, **retrain}
+    section = {"candidates": [TREE], "min_rows": 100, "every_records": 400, "timeout_s": 300, **retrain}
     return settings_of(root, retrain=section)
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 
 import pytest
+import tenacity
 from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import ConfigResource, ResourceType
 
@@ -140,10 +141,19 @@ def test_a_failed_batch_leaves_nothing_for_readers_of_committed_records(
     assert [message.value() for message in _read(kafka, updated, 1)] == [b"whole"]
 
 
+#: For a moment after the creation of a topic its partitions have no leader.
+_until_led = tenacity.Retrying(
+    retry=tenacity.retry_if_exception_type(Outage),
+    stop=tenacity.stop_after_delay(60),
+    wait=tenacity.wait_fixed(0.1),
+    reraise=True,
+)
+
+
 def _read(kafka: KafkaSettings, topic: str, count: int) -> list[Message]:
     """Read everything that is committed, and check that it is so many."""
     reader = client.consumer(kafka)
-    ends = topics.end_offsets(client.admin(kafka), [topic])
+    ends = _until_led(topics.end_offsets, client.admin(kafka), [topic])
     reader.assign([TopicPartition(topic, number, 0) for _, number in ends])
     messages: list[Message] = []
     while any(place.offset < ends[place.topic, place.partition] for place in _positions(reader, ends)):
