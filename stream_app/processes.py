@@ -78,8 +78,12 @@ def run_worker(settings: Settings) -> int:
         relaying = partial(_relay, rooms.relay())
         lag = _every(LAG_EVERY_S, partial(_tell_lag, app, settings.kafka.group_id, observe))
         _log.info("worker started", extra=_about(settings))
-        chores = {TICK_S: handler.tick, KEEP_EVERY_S: handler.keep, TIDY_EVERY_S: handler.tidy}
-        return run_app(app, *(_every(pause_s, chore) for pause_s, chore in chores.items()), relaying, lag)
+        chores = (
+            _every(TICK_S, handler.tick),
+            _every(KEEP_EVERY_S, handler.keep),
+            _every(TIDY_EVERY_S, handler.tidy),
+        )
+        return run_app(app, *chores, relaying, lag)
 
 
 async def _tell_lag(app: StreamApp, group: str, observe: PrometheusObserver) -> None:

@@ -1,8 +1,10 @@
 """The composition root of the server: what its routes work with, out of the rooms of all processes."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from stream_app.bootstrap import Rooms
+from stream_app.core.schema import Schema
 from stream_app.kafka import topics
 from stream_app.kafka.producer import Producer
 from stream_app.serving.doors import Guard, Keyring
@@ -54,7 +56,7 @@ def serving_tools(
         predictor=predictor,
         feedback=FeedbackDesk(rooms.predictions, reader, rooms.rules, most_items=serve.max_records, clock=clock),
         reader=reader,
-        retrains=_retrains(rooms, deliver),
+        retrains=_retrains(rooms, schemas, deliver),
         retrain_status=RetrainStatus(rooms.stores, rooms.models, clock=clock),
         served=subscriber.current,
         guard=_guard(rooms),
@@ -67,7 +69,7 @@ def serving_tools(
     )
 
 
-def _retrains(rooms: Rooms, deliver: Producer) -> Retrains:
+def _retrains(rooms: Rooms, schemas: Mapping[str, Schema], deliver: Producer) -> Retrains:
     post = Post(
         send=deliver.send,
         incarnation=partial(topics.incarnation, rooms.admin),
@@ -75,7 +77,7 @@ def _retrains(rooms: Rooms, deliver: Producer) -> Retrains:
     )
     return Retrains(
         rooms.stores,
-        {name: schema_of(model) for name, model in rooms.models.items()},
+        schemas,
         post,
         folder=rooms.settings.serve.training_files,
         find=rooms.predictions.prediction,

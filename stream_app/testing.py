@@ -5,7 +5,6 @@ Each passes the contract tests of the real one. They live in one process and for
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from threading import RLock
 from typing import Any
 
@@ -15,7 +14,7 @@ from stream_app.messages import LABEL_JOINED
 from stream_app.ports import ENDED, OutboxMessage
 from stream_app.storage import retention
 from stream_app.storage.retention import SETTLED, Published
-from stream_app.storage.retraining_lines import ending
+from stream_app.storage.retraining_lines import ending, iso
 from stream_app.values import ExpiredBytes, Job, JobStatus, Version, VersionStatus
 
 
@@ -233,7 +232,7 @@ class InMemoryJobs:
     def _open(self, job_id: int, samples: Samples | None, now: float) -> None:
         line = RetrainingLine(
             id=len(self._lines) + 1,
-            timestamp=datetime.fromtimestamp(now, UTC).replace(tzinfo=None).isoformat(),
+            timestamp=iso(now),
             sample_count=None if samples is None else samples.count,
             training_file=None if samples is None else samples.file,
             status="STARTED",

@@ -3,7 +3,6 @@
 import getpass
 import re
 import time
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
@@ -11,7 +10,7 @@ import typer
 from stream_app.bootstrap import Rooms
 from stream_app.cli.looking import look
 from stream_app.cli.options import AsJson, ConfigFile, Overrides, load
-from stream_app.cli.output import note, print_fields, print_json, print_rows
+from stream_app.cli.output import moment, note, print_fields, print_json, print_rows
 from stream_app.errors import NotFound
 from stream_app.serving.doors import Scope
 from stream_app.serving_ports import ApiKey, Deed
@@ -119,4 +118,4 @@ def _described(key: ApiKey) -> dict[str, Any]:
 
 
 def _time(at: float | None) -> str | None:
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    return None if at is None else moment(at)

@@ -14,6 +14,7 @@ from stream_app.core.fold import ONLINE
 from stream_app.errors import Conflict, Outage
 from stream_app.storage.asking import ask_for
 from stream_app.storage.model_export import export_model
+from stream_app.storage.standing import described
 from stream_app.values import ControlEntry, Version
 
 app = typer.Typer(
@@ -129,19 +130,10 @@ def _answer(rooms: Rooms, request: int) -> ControlEntry:
 
 
 def _described(version: Version, champion: int) -> dict[str, Any]:
-    return {
-        "version": version.number,
-        "kind": version.kind,
-        "status": "champion" if version.number == champion else version.status.value,
-        "algorithm": version.algorithm,
-        "trigger": "" if version.number == ONLINE else version.trigger,
-        "trained_through": version.trained_through,
-        "rows": version.row_count,
-        "rows_digest": version.rows_digest[:12],
-        "parent": version.parent,
-        "metrics": dict(version.metrics),
-        "sha256": version.artifact.sha256 if version.artifact else None,
-    }
+    shown = described(version, champion)
+    del shown["created_at"]
+    trigger = "" if version.number == ONLINE else version.trigger
+    return {**shown, "trigger": trigger, "rows_digest": version.rows_digest[:12]}
 
 
 def _in_short(row: dict[str, Any]) -> dict[str, Any]:

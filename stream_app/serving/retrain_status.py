@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from stream_app.core.triggers import Decision, Fire, NotYet, RetrainState, Volume, policy_of
@@ -11,6 +10,7 @@ from stream_app.job_ports import RETRAINING
 from stream_app.model_settings import ModelSettings
 from stream_app.ports import Clock, Stores
 from stream_app.storage.retrain_state import HISTORY, retrain_state
+from stream_app.storage.retraining_lines import iso
 from stream_app.subscriber import LoadedModel
 from stream_app.values import Job, JobStatus
 
@@ -130,11 +130,6 @@ def classifier(loaded: LoadedModel | None) -> dict[str, Any]:
         "ml_labels_count": 0 if loaded is None else len(loaded.schema.classes),
         "transformer_loaded": False,
     }
-
-
-def iso(at: float) -> str:
-    """Return a moment as the documents write it: ISO 8601 without an offset; it is UTC."""
-    return datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat()
 
 
 def _last_retrain(history: Sequence[Job]) -> str | None:

@@ -21,13 +21,18 @@ _LONGEST: Final = 65_536
 def open_line(connection: Connection, job_id: int, samples: Samples | None, *, now: float) -> None:
     """Add a line for what a job is to answer."""
     line = {
-        "timestamp": datetime.fromtimestamp(now, UTC).replace(tzinfo=None).isoformat(),
+        "timestamp": iso(now),
         "sample_count": None if samples is None else samples.count,
         "training_file": None if samples is None else samples.file,
         "status": _STARTED,
     }
     log_id = connection.execute(retraining_logs.insert().values(line).returning(retraining_logs.c.id)).scalar_one()
     connection.execute(retraining_log_jobs.insert().values(log_id=log_id, job_id=job_id))
+
+
+def iso(at: float) -> str:
+    """Return a moment as the documents write it: ISO 8601 without an offset; it is UTC."""
+    return datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat()
 
 
 def has_line(connection: Connection, job_id: int) -> bool:

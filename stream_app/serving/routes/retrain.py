@@ -9,9 +9,10 @@ from stream_app.serving.declaring import door
 from stream_app.serving.decoding import decode
 from stream_app.serving.doors import Scope
 from stream_app.serving.errors import Problem, json_response
-from stream_app.serving.retrain_status import classifier, iso
+from stream_app.serving.retrain_status import classifier
 from stream_app.serving.samples import invalid
 from stream_app.serving.tools import CallerOf, Tools, ToolsOf
+from stream_app.storage.retraining_lines import iso
 from stream_app.values import Job
 
 router = APIRouter(tags=["retrain"])
